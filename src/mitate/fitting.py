@@ -1,0 +1,195 @@
+"""One optimisation loop for everything that is trained here: generators and classifiers. It stops early and survives kills.
+
+Chance at step k comes from (seed, k) alone, so a checkpoint holds no random state: model, optimiser, averaged weights, best
+weights and the log are enough to go on to the same bytes. Checkpoints are written each minute, by renaming.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mitate.errors import JobError
+from mitate.progress import Progress, Silent
+from mitate.runtime import seed_of
+
+CHECKPOINT_SECONDS = float(os.environ.get("MITATE_CHECKPOINT_SECONDS", "60"))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the optimiser moves: AdamW, linear warm-up, then cosine to zero (or constant)."""
+
+    steps: int
+    lr: float
+    weight_decay: float = 0.0
+    warmup: int = 0  # steps
+    cosine: bool = True
+    clip: float = 1.0  # largest norm of the gradient; 0 for none
+    beta2: float = 0.999
+    ema: float = 0.0  # decay of the averaged weights; 0 for none
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0 to steps - 1."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if not self.cosine:
+            return self.lr
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@dataclass
+class Log:
+    """What happened: steps run, the step whose weights were kept, and (step, loss on the selection split) pairs."""
+
+    steps: int = 0
+    best_step: int = 0
+    best_loss: float | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+
+def optimise(
+    module: nn.Module,
+    batch_loss: Callable[[nn.Module, int], Tensor],
+    schedule: Schedule,
+    *,
+    seed: int,
+    validate: Callable[[nn.Module], float] | None = None,
+    validate_every: int = 0,
+    patience: int = 0,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Log:
+    """Train `module` in place and return the log.
+
+    batch_loss(module, step): a scalar; the global random state is set from (seed, step) before each call. With `validate`, its
+    value (lower is better) is taken every `validate_every` steps on the averaged weights, the best weights are kept, and
+    `patience` checks without a new best end the fit. Raises JobError where the loss is not finite.
+    """
+    progress = progress or Silent()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=schedule.lr, betas=(0.9, schedule.beta2), weight_decay=schedule.weight_decay)
+    averaged = copy.deepcopy(module) if schedule.ema else module
+    log = Log()
+    best: dict[str, Tensor] | None = None
+    start = 0
+    with torch.random.fork_rng(devices=[]):
+        if checkpoint is not None and (state := _read(checkpoint)) is not None:
+            start, log, best = _restore(state, module, optimiser, averaged, trained)
+        saved = time.monotonic()
+        done = _exhausted(log, validate_every, patience)
+        for step in range(start, schedule.steps):
+            if done:
+                break
+            torch.manual_seed(seed_of("step", seed, step))
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate(step)
+            loss = batch_loss(module, step)
+            if not torch.isfinite(loss):
+                raise JobError(f"The loss became {loss.item()} at step {step}.", fix="lower the learning rate")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            if schedule.clip:
+                nn.utils.clip_grad_norm_(trained, schedule.clip)
+            optimiser.step()
+            if schedule.ema:
+                _average(averaged, module, decay=min(schedule.ema, (1 + step) / (10 + step)))
+            log.steps = step + 1
+            if validate is not None and validate_every and ((step + 1) % validate_every == 0 or step + 1 == schedule.steps):
+                best = _check(averaged, validate, log, best)
+                done = _exhausted(log, validate_every, patience)
+            progress.step(step + 1, schedule.steps)
+            if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                _write(checkpoint, module, optimiser, averaged if schedule.ema else None, trained, best, log)
+                saved = time.monotonic()
+    if best is not None:
+        module.load_state_dict(best)
+    elif schedule.ema:
+        module.load_state_dict(averaged.state_dict())
+    return log
+
+
+def _check(module: nn.Module, validate: Callable[[nn.Module], float], log: Log, best: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    training = module.training
+    module.eval()
+    with torch.no_grad():
+        loss = float(validate(module))
+    module.train(training)
+    if not math.isfinite(loss):
+        raise JobError(f"The loss on the selection split became {loss} at step {log.steps}.", fix="lower the learning rate")
+    log.curve.append((log.steps, loss))
+    if log.best_loss is None or loss < log.best_loss:
+        log.best_loss, log.best_step = loss, log.steps
+        return {k: v.detach().clone() for k, v in module.state_dict().items()}
+    return best
+
+
+def _exhausted(log: Log, every: int, patience: int) -> bool:
+    return bool(patience and every and log.best_loss is not None and log.steps - log.best_step >= patience * every)
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, module: nn.Module, *, decay: float) -> None:
+    old, new = list(averaged.parameters()), list(module.parameters())
+    torch._foreach_lerp_(old, new, 1 - decay)
+    for a, b in zip(averaged.buffers(), module.buffers(), strict=True):
+        a.copy_(b)
+
+
+# checkpoints ----------------------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, averaged: nn.Module | None, trained: list[nn.Parameter], best: dict[str, Tensor] | None, log: Log) -> None:
+    tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
+    if averaged is not None:
+        tensors |= {f"averaged.{k}": v for k, v in averaged.state_dict().items()}
+    if best is not None:
+        tensors |= {f"best.{k}": v for k, v in best.items()}
+    for i, parameter in enumerate(trained):
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = folder / f".fit.{os.getpid()}.tmp"
+    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, fresh, metadata={"log": json.dumps(asdict(log))})
+    os.replace(fresh, folder / "fit.safetensors")
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+    from safetensors import safe_open
+
+    path = folder / "fit.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(path, "pt") as file:
+        log = json.loads(file.metadata()["log"])
+    return load_file(path), log
+
+
+def _restore(
+    state: tuple[dict[str, Tensor], dict[str, object]], module: nn.Module, optimiser: torch.optim.Optimizer, averaged: nn.Module, trained: list[nn.Parameter]
+) -> tuple[int, Log, dict[str, Tensor] | None]:
+    tensors, facts = state
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    module.load_state_dict(part("model."))
+    if averaged is not module:
+        averaged.load_state_dict(part("averaged."))
+    for i, parameter in enumerate(trained):
+        if slots := part(f"optimiser.{i}."):
+            optimiser.state[parameter] = slots
+    log = Log(**facts)  # type: ignore[arg-type]
+    log.curve = [(int(s), float(v)) for s, v in log.curve]
+    return log.steps, log, part("best.") or None

@@ -1,0 +1,58 @@
+"""Kinds by name: a new kind is one file and one row here, or one entry point in a plug-in's own package.
+
+A plug-in adds a kind with an entry point in the group `mitate.<noun>`, for instance
+
+    [project.entry-points."mitate.generator"]
+    sketch = "my_package.sketch:Sketch"
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from mitate.errors import SettingError
+from mitate.settings import suggest
+
+KINDS: dict[str, dict[str, str]] = {
+    "generator": {
+        "gaussian": "mitate.generators.gaussian:Gaussian",
+        "vae": "mitate.generators.vae:VAE",
+        "diffusion": "mitate.generators.diffusion:Diffusion",
+        "folder": "mitate.generators.folder:Folder",
+    },
+    "adapter": {
+        "alignment": "mitate.adapters.alignment:Alignment",
+    },
+    "backbone": {
+        "small": "mitate.training.backbones:small",
+        "mobilenet_v2": "mitate.training.backbones:mobilenet_v2",
+        "resnet_cifar": "mitate.training.backbones:resnet_cifar",
+        "timm": "mitate.training.backbones:timm",
+    },
+    "study": {
+        "pilot": "mitate.studies.pilot:Pilot",
+    },
+}
+
+
+def names(noun: str) -> list[str]:
+    """Every kind of a noun, ours and the plug-ins', sorted."""
+    return sorted({**KINDS[noun], **_plugins(noun)})
+
+
+def find(noun: str, name: str) -> Any:
+    """The kind `name` of `noun`, imported now. Unknown names are an error that names the nearest known one."""
+    places = {**KINDS[noun], **_plugins(noun)}
+    if name not in places:
+        raise SettingError(f"There is no {noun} {name!r}.", fix=suggest(name, places))
+    module, _, attribute = places[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+@cache
+def _plugins(noun: str) -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=f"mitate.{noun}")}

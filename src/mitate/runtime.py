@@ -1,0 +1,83 @@
+"""What a run stands on: seeds, threads, the machine, and processes that do not outlive their parent.
+
+All chance comes from named seeds: `seed_of("fit", 3, "batch", 17)` is the same number everywhere, so no random state has to be
+saved to continue a job, and no draw depends on how many draws came before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+THREADS = 1  # threads of one job; more speed comes from more jobs at once, so bytes never depend on the number of cores
+
+
+def seed_of(*parts: int | str) -> int:
+    """A seed from 0 to 2**63 - 1, fixed by `parts` and by nothing else."""
+    text = "\0".join(f"{type(p).__name__}:{p}" for p in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def torch_threads(n: int = THREADS) -> Iterator[None]:
+    """Torch with `n` threads and deterministic kernels inside, as it was before outside."""
+    import torch
+
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(n)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """Where a result was made: system, processor, cores, Python and package versions. Versions are read, not imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in ("mitate", "torch", "numpy", "scipy", "scikit-learn", "pillow", "safetensors"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": cores(),
+        "threads_a_job": THREADS,
+        "python": platform.python_version(),
+        "packages": packages,
+    }
+
+
+def die_with_parent() -> None:
+    """On Linux, end this process when the one that started it ends, however that ends. Elsewhere do nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+    if os.getppid() == 1:
+        os._exit(1)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

@@ -1,0 +1,240 @@
+"""The store: a result's name is the digest of what was asked, so cache, resume and provenance are one mechanism.
+
+    .mitate/objects/3f/9ac1.../     asked.json · the data · result.json, written last
+    .mitate/partial/3f9ac1.../      a job under way: its checkpoint; a killed job goes on from here
+    .mitate/refs/leaves-diff        a kept name -> digest
+    .mitate/openings.jsonl          which test images were opened, by which run (see studies/gates); `clean` never touches it
+
+A result is built in a folder of its own and renamed into place, so a reader never sees half of one; two processes may race, the
+first wins and the second uses what the first made. Deleting the store costs time, never a result in a run folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mitate.errors import DataError, StoreError
+from mitate.settings import digest, plain
+
+HOME = ".mitate"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked: a verb, the version of its code, its settings, and the digests of what goes in."""
+
+    verb: str
+    version: int
+    settings: Any
+    inputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return digest("mitate.asked", self)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished result: its folder and its `result.json`."""
+
+    digest: str
+    folder: Path
+    result: dict[str, Any]
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+class Store:
+    """The folder that keeps results. `Store.find()` looks upward from here for `.mitate`, or takes MITATE_HOME."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Store:
+        """The store that work in `start` (default: here) uses: MITATE_HOME, else the nearest `.mitate` upward, else a new one here."""
+        if home := os.environ.get("MITATE_HOME"):
+            return cls(home)
+        here = (start or Path.cwd()).resolve()
+        for folder in (here, *here.parents):
+            if (folder / HOME).is_dir():
+                return cls(folder / HOME)
+        return cls(here / HOME)
+
+    def folder_of(self, name: str) -> Path:
+        return self.root / "objects" / name[:2] / name[2:]
+
+    def get(self, asked: Asked | str) -> Entry | None:
+        """The finished result of `asked` (or of a digest), or None."""
+        name = asked if isinstance(asked, str) else asked.digest
+        folder = self.folder_of(name)
+        try:
+            return Entry(name, folder, json.loads((folder / "result.json").read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as wrong:
+            raise StoreError(f"The stored result {name[:12]} cannot be read ({wrong}).", fix="mitate verify --remake") from wrong
+
+    def make(self, asked: Asked, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
+        """The result of `asked`: found, or made by `build(folder, checkpoint) -> result` and kept.
+
+        `build` writes its files into `folder`; `checkpoint` is a folder that outlives a kill. A result another process finished
+        first is taken and ours dropped.
+        """
+        if entry := self.get(asked):
+            return entry
+        name = asked.digest
+        fresh = self.root / "building" / f"{name[:12]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        checkpoint = self.root / "partial" / name
+        with disk_errors(self.root):
+            fresh.mkdir(parents=True)
+            checkpoint.mkdir(parents=True, exist_ok=True)
+        try:
+            with disk_errors(self.root):
+                started = time.perf_counter()
+                result = build(fresh, checkpoint)
+                result = {**result, "seconds": result.get("seconds", time.perf_counter() - started)}
+                result["files"] = {p.relative_to(fresh).as_posix(): file_digest(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
+                write_json(fresh / "asked.json", {**plain(asked), "digest": name})
+                write_json(fresh / "result.json", result)
+                final = self.folder_of(name)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.rename(fresh, final)
+                except OSError:
+                    if self.get(name) is None:
+                        raise
+                shutil.rmtree(checkpoint, ignore_errors=True)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        entry = self.get(name)
+        if entry is None:
+            raise StoreError(f"The result {name[:12]} vanished while it was kept.", fix="run the same command again")
+        return entry
+
+    # kept names -------------------------------------------------------------------------------------------------------
+
+    def keep(self, name: str, target: str) -> None:
+        """Give the result `target` the name `name`, replacing an older one."""
+        with disk_errors(self.root):
+            write_text(self.root / "refs" / checked_name(name), target + "\n")
+
+    def kept(self, name: str) -> Entry | None:
+        """The result kept under `name`, or None."""
+        try:
+            target = (self.root / "refs" / checked_name(name)).read_text().strip()
+        except OSError:
+            return None
+        return self.get(target)
+
+    def refs(self) -> dict[str, str]:
+        """Every kept name and its digest."""
+        folder = self.root / "refs"
+        return {p.name: p.read_text().strip() for p in sorted(folder.iterdir())} if folder.is_dir() else {}
+
+    # housekeeping -----------------------------------------------------------------------------------------------------
+
+    def objects(self) -> Iterator[str]:
+        """Digests of every object, finished or damaged."""
+        for folder in sorted((self.root / "objects").glob("??/*")):
+            yield folder.parent.name + folder.name
+
+    def damage(self, name: str) -> str | None:
+        """What is wrong with an object, or None: a missing or unreadable record, a changed, missing or extra file."""
+        folder = self.folder_of(name)
+        try:
+            asked, result = (json.loads((folder / f).read_text()) for f in ("asked.json", "result.json"))
+        except (OSError, ValueError) as wrong:
+            return f"record unreadable: {wrong}"
+        listed = result.get("files", {})
+        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"asked.json", "result.json"}
+        if missing := set(listed) - present:
+            return f"missing: {', '.join(sorted(missing))}"
+        if extra := present - set(listed):
+            return f"not listed: {', '.join(sorted(extra))}"
+        for file, expected in listed.items():
+            if file_digest(folder / file) != expected:
+                return f"changed: {file}"
+        settings = {k: asked[k] for k in ("verb", "version", "settings", "inputs")}
+        return None if digest("mitate.asked", settings) == name else "its question does not give its name"
+
+    def drop(self, name: str) -> None:
+        """Forget an object; it is remade when it is next asked for."""
+        shutil.rmtree(self.folder_of(name), ignore_errors=True)
+
+    def clean(self, *, keep: set[str]) -> tuple[int, int]:
+        """Drop every object that is not in `keep`, and all work under way. Returns (objects, bytes) dropped.
+
+        Kept names are always kept, and so are ledgers and the record of opened test sets.
+        """
+        keep = keep | set(self.refs().values())
+        count = size = 0
+        for name in list(self.objects()):
+            if name not in keep:
+                size += sum(p.stat().st_size for p in self.folder_of(name).rglob("*") if p.is_file())
+                count += 1
+                self.drop(name)
+        for folder in ("building", "partial"):
+            size += sum(p.stat().st_size for p in (self.root / folder).rglob("*") if p.is_file())
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        return count, size
+
+
+# files ----------------------------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or leave what was there: through a neighbour that is renamed into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(fresh, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a record as indented JSON, atomically."""
+    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def checked_name(name: str) -> str:
+    """`name` if it is safe as one file name: letters, digits, dot, dash, underscore, not starting with a dot."""
+    if not name or name.startswith(".") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 100:
+        raise DataError(f"{name!r} cannot be a kept name.", fix="use letters, digits, dots, dashes and underscores")
+    return name
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn what the disk says into an error a user can act on."""
+    try:
+        yield
+    except OSError as wrong:
+        if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"No space left on the disk of {root}.", fix="free some space (mitate clean) and run the same command again; finished work is kept") from wrong
+        if wrong.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreError(f"{wrong.filename or root} cannot be written.", fix="make it writable, or set MITATE_HOME to a folder that is") from wrong
+        raise
