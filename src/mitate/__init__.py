@@ -1,3 +1,54 @@
-"""mitate: will synthetic images help my vision model?"""
+"""mitate: will synthetic images help my vision model, which ones, how many, and shall we pay for more?
+
+    import mitate as mi
+
+    plan = mi.pilot("leaves/", budget="10m")
+    print(plan.cost())
+    run = mi.run(plan, "runs/leaves")
+    print(run.decision["verdict"], run.decision["reason"])
+    mi.report(run)
+
+Names are fetched on first use, so `import mitate` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "open_images": "mitate.intake.opening:open_images",
+    "open_data": "mitate.intake.opening:open_data",
+    "from_arrays": "mitate.images:from_arrays",
+    "ImageSet": "mitate.images:ImageSet",
+    "fit": "mitate.fitted:fit",
+    "generate": "mitate.fitted:generate",
+    "load_generator": "mitate.fitted:load_generator",
+    "write_images": "mitate.sets:write_images",
+    "VAE": "mitate.generators.vae:VAE",
+    "Diffusion": "mitate.generators.diffusion:Diffusion",
+    "Gaussian": "mitate.generators.gaussian:Gaussian",
+    "Adapter": "mitate.adapter:Adapter",
+    "pilot": "mitate.api:pilot",
+    "run": "mitate.api:run",
+    "report": "mitate.api:report",
+    "Run": "mitate.study:Run",
+    "Store": "mitate.store:Store",
+    "MitateError": "mitate.errors:MitateError",
+}
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'mitate' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, _, attribute = _PUBLIC[name].partition(":")
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

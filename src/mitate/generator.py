@@ -21,15 +21,16 @@ from mitate.runtime import seed_of
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a generator is fitted on: x uint8 [n, h, w, c], y int64 [n], and how many classes there are."""
+    """What a generator is fitted on: x uint8 [n, h, w, c], y int64 [n], how many classes there are, and what they are called."""
 
     x: np.ndarray
     y: np.ndarray
     n_classes: int
+    classes: tuple[str, ...] = ()  # names, in label order; only `folder` needs them
 
     @classmethod
     def of(cls, images: ImageSet, *, size: int, channels: int) -> Pixels:
-        return cls(images.pixels(size=size, channels=channels), images.y, len(images.classes))
+        return cls(images.pixels(size=size, channels=channels), images.y, len(images.classes), images.classes)
 
 
 @runtime_checkable

@@ -1,0 +1,36 @@
+# Everything a fresh machine with Python 3.11+ needs: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+export OMP_NUM_THREADS = 1
+
+.PHONY: demo install test test-all lint types layers docs clean-all
+demo: install ## the main job on embedded real data: verdict and HTML report
+	$(BIN)/mitate demo --out runs/demo
+
+install: .venv/installed ## mitate itself
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+.venv/test-installed: .venv/installed pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	touch $@
+
+test: .venv/test-installed lint types ## fast tests: no browser, no cluster, no network
+	$(BIN)/python -m pytest -n 2
+
+test-all: .venv/test-installed lint types ## also browser, kills and other slow tests
+	$(BIN)/python -m pytest -n 2 -m 'not network'
+
+lint: .venv/test-installed
+	$(BIN)/ruff check src tests benchmarks experiments
+	$(BIN)/ruff format --check src tests benchmarks experiments
+
+types: .venv/test-installed
+	$(BIN)/mypy
+
+docs: .venv/test-installed ## the pages that are written by the program
+	$(BIN)/python docs/make.py

@@ -1,0 +1,87 @@
+"""The main job from Python: pilot, run, report. A word of the command line is one call here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mitate.engine import Engine
+from mitate.errors import SettingError
+from mitate.images import ImageSet
+from mitate.recipe import DEFAULT_ARMS
+from mitate.runtime import cores
+from mitate.store import Store
+from mitate.studies.pilot import STEPS, Pilot, Plan, plan_pilot, run_pilot
+from mitate.study import Run
+
+if TYPE_CHECKING:
+    from mitate.intake.opening import Source
+
+__all__ = ["Engine", "pilot", "report", "run"]
+
+
+def pilot(
+    data: Source | None = None,
+    *,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+    per_class: int = 0,
+    generators: Sequence[str] = ("vae", "diffusion"),
+    arms: Sequence[str] = DEFAULT_ARMS,
+    measure: str = "accuracy",
+    worthwhile: float = 0.01,
+    backbone: str = "small",
+    budget: str = "10m",
+    size: int = 0,
+    synthetic_per_class: int = 0,
+    replicates: int = 0,
+    steps: int = STEPS,
+    seed: int = 0,
+    workers: int | None = None,
+    store: Store | None = None,
+) -> Plan:
+    """A planned pilot: images read and checked, speed probed, every integer fixed. Nothing has run; see `plan.cost()`.
+
+    data: a folder, file or name that `open_images` takes; or give `train` and `test` image sets. Everything else is as on the command
+    line (`mitate pilot --help`). Raises DataError or SettingError for what cannot be used.
+    """
+    source = _source(data, train, test)
+    asked = Pilot(
+        data=_name(data, train), per_class=per_class, generators=tuple(generators), arms=tuple(arms), measure=measure, worthwhile=worthwhile,
+        backbone=backbone, budget=budget, size=size, synthetic_per_class=synthetic_per_class, replicates=replicates, steps=steps, seed=seed,
+    )  # fmt: skip
+    return plan_pilot(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))
+
+
+def run(plan: Plan, folder: str | Path, *, workers: int | None = None) -> Run:
+    """Run a planned study into `folder`. The same call again resumes; a finished run is returned at once."""
+    return run_pilot(plan, Path(folder), workers=workers)
+
+
+def report(run: Run | str | Path, *, lang: str = "en", out: str | Path | None = None) -> Path:
+    """Write the report of a run as one HTML file (`report.html`, or `report.ja.html` with lang="ja") and return its path."""
+    from mitate.report.html import write_report
+
+    run = run if isinstance(run, Run) else Run(Path(run))
+    return write_report(run, lang=lang, out=Path(out) if out is not None else None)
+
+
+def _source(data: Source | None, train: ImageSet | None, test: ImageSet | None) -> Source:
+    if data is not None and (train is not None or test is not None):
+        raise SettingError("The images were given twice.", fix="give data, or train (and test)")
+    if data is not None:
+        return data
+    if train is None:
+        raise SettingError("No images were given.", fix="give data, or train (and test)")
+    if test is None:
+        return train
+    from mitate.intake.opening import joined
+
+    return joined(train, test)
+
+
+def _name(data: Source | None, train: ImageSet | None) -> str:
+    if isinstance(data, (str, Path)):
+        return str(data)
+    return train.name if train is not None else "arrays"

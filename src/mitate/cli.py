@@ -1,0 +1,323 @@
+"""The command line. Every word is one library call; errors are one line with a fix and exit code 2. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from mitate import __version__
+from mitate.errors import MitateError, SettingError
+
+EXIT = {"go": 0, "stop": 10, "more evidence": 11}  # with --exit-code
+
+
+class _Commands(click.Group):
+    """Turns our errors into one line and exit code 2, and lists commands in the order they are used in."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from mitate.settings import suggest
+
+            raise SettingError(f"There is no command {args[0]!r}.", fix=suggest(args[0], self.commands))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="mitate")
+def app() -> None:
+    """Will synthetic images help my vision model, which ones, how many, and shall we pay for more?"""
+
+
+@app.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Run folder.")
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
+@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+def demo(out: Path, lang: str, engine: str) -> None:
+    """The main job on real images that come with the package: 200 scanned digits, verdict and report in minutes."""
+    from mitate.studies.pilot import Pilot
+
+    asked = Pilot(data="digits:20", replicates=3, budget="5m", steps=150)
+    _pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
+
+
+@app.command()
+@click.argument("images", required=False)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. The same command with the same folder resumes.")
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="TOML file with these settings; options given here win.")
+@click.option("--per-class", type=int, help="Real training images of each class (default: all).")
+@click.option("--generators", help="Comma-separated: vae, diffusion, gaussian, folder:PATH, or kept names.  [default: vae,diffusion]")
+@click.option("--arms", help="Comma-separated recipes, for instance balanced+augment,bridged+++augment (docs/pilot.md).")
+@click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]")
+@click.option("--worthwhile", type=float, help="Smallest gain worth having, in the measure's unit.  [default: 0.01]")
+@click.option("--backbone", help="small, mobilenet_v2:FILE, resnet_cifar:FILE or timm:NAME; +frozen trains the head alone.  [default: small]")
+@click.option("--budget", help="Time for the whole pilot, like 10m or 2h.  [default: 10m]")
+@click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]")
+@click.option("--synthetic", type=int, help="Synthetic images of each class.  [default: 5 for each real one, at most 200]")
+@click.option("--replicates", type=int, help="Replicates at full.  [default: what the budget allows, 3 to 8]")
+@click.option("--steps", type=int, help="Optimiser steps of an arm.  [default: 300, fewer where the budget is short]")
+@click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
+@click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
+@click.option("--continue", "go_on", type=click.Path(path_type=Path), help="Run folder to give a new look: more replicates, a wider interval.")
+@click.option("--seeds", help="With --continue: how many replicates to add, like +5.  [default: +5]")
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
+@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+@click.option("--exit-code", is_flag=True, help="Exit with 0 for go, 10 for stop, 11 for more evidence.")
+def pilot(images: str | None, out: Path | None, plan_file: Path | None, cost: bool, go_on: Path | None, seeds: str | None, lang: str, engine: str, exit_code: bool, **given: Any) -> None:
+    """Will synthetic images help? A staged pilot on IMAGES (a folder, file or name) with a verdict and a report."""
+    if go_on is not None:
+        _refuse_with_continue(images, out, plan_file, given)
+        _continue(go_on, seeds or "+5", lang=lang, engine=engine, exit_code=exit_code)
+        return
+    if seeds is not None:
+        raise SettingError("--seeds adds replicates to a run that is there.", fix="give --continue RUN as well, or use --replicates")
+    asked = _asked(images, plan_file, given)
+    if out is None and not cost:
+        raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
+    _pilot(asked, out, lang=lang, engine=engine, cost=cost, exit_code=exit_code)
+
+
+@app.command()
+@click.argument("kind")
+@click.argument("images")
+@click.option("--as", "name", required=True, help="Name to keep it under.")
+@click.option("-o", "options", multiple=True, help="A setting of the kind as name=value, for instance -o steps=2000.")
+@click.option("--size", type=int, default=0, help="Pixels of the images it draws.  [default: the images' own, at most 64]")
+@click.option("--per-class", type=int, default=0, help="Use at most so many images of each class.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True)
+def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, per_class: int, seed: int) -> None:
+    """Fit a generator KIND (vae, diffusion, gaussian) on IMAGES and keep it under a name."""
+    from mitate import registry
+    from mitate.fitted import fit as fit_generator
+    from mitate.fitted import options_of
+    from mitate.intake.opening import open_images
+    from mitate.progress import Line, clock
+    from mitate.settings import from_text, plain
+    from mitate.store import Store, checked_name
+
+    checked_name(name)
+    cls = registry.find("generator", kind)
+    train = open_images(images, split="train") if _has_train(images) else open_images(images)
+    if per_class:
+        train = train.few(per_class, seed=seed)
+    preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train)))
+    chosen = from_text(cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}")
+    line = Line(1.0, title=f"fit {kind}")
+    found = fit_generator(chosen, train, seed=seed, size=size, name=name, store=Store.find(), progress=line)
+    line.close()
+    click.echo(f"{name}: {kind}, {len(found.classes)} classes at {found.shape[0]} px, fitted in {clock(found.entry.result['seconds'])}")
+
+
+@app.command()
+@click.argument("name")
+@click.option("--per-class", type=int, required=True, help="Images of each class.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write: class folders of PNGs with a dataset card.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def generate(name: str, per_class: int, out: Path, seed: int) -> None:
+    """Draw images from the kept generator NAME into a folder that other tools open."""
+    from mitate.fitted import generate as draw
+    from mitate.fitted import load_generator
+    from mitate.progress import Line
+    from mitate.sets import write_images
+    from mitate.store import Store
+
+    store = Store.find()
+    line = Line(1.0, title=f"generate {name}")
+    images = draw(load_generator(name, store=store), per_class=per_class, seed=seed, store=store, progress=line)
+    write_images(images, out, progress=line)
+    line.close()
+    click.echo(f"{out}: {len(images)} images, {len(images.classes)} classes, each marked as made by a model")
+
+
+@app.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: report.html or report.ja.html in the run folder]")
+def report(run: Path, lang: str, out: Path | None) -> None:
+    """Write the report of the run folder RUN again, in English or Japanese."""
+    from mitate.report.html import write_report
+    from mitate.study import Run
+
+    click.echo(str(write_report(Run(run), lang=lang, out=out)))
+
+
+@app.command()
+def ls() -> None:
+    """Kept generators, and the runs below runs/."""
+    import json
+
+    from mitate.store import Store
+    from mitate.study import Run
+
+    store = Store.find()
+    for name, digest in store.refs().items():
+        entry = store.get(digest)
+        what = "missing from the store" if entry is None else f"{entry.result.get('kind', '')} {entry.result.get('shape', ['?'])[0]} px, {len(entry.result.get('classes', []))} classes"
+        click.echo(f"{name:24} {what}  {digest[:12]}")
+    for path in sorted(Path("runs").glob("*/study.json")) if Path("runs").is_dir() else []:
+        run = Run(path.parent)
+        try:
+            verdict = run.decision["verdict"] if run.finished else "not finished"
+        except (MitateError, KeyError, json.JSONDecodeError):
+            verdict = "damaged"
+        click.echo(f"{path.parent!s:24} {verdict}")
+
+
+@app.command()
+@click.option("--remake", is_flag=True, help="Forget damaged results; they are made again when next asked for.")
+@click.option("--run", "runs", type=click.Path(path_type=Path), multiple=True, help="Also check the audit of a run folder.")
+def verify(remake: bool, runs: tuple[Path, ...]) -> None:
+    """Check every stored result against its digest. Exit code 1 when something is damaged."""
+    from mitate.store import Store
+
+    store = Store.find()
+    count, damaged = 0, []
+    for name in store.objects():
+        count += 1
+        if (wrong := store.damage(name)) is not None:
+            damaged.append(name)
+            click.echo(f"{name[:12]}  {wrong}")
+            if remake:
+                store.drop(name)
+    for run in runs:
+        from mitate.report.audit import check_audit
+
+        for wrong in check_audit(run):
+            damaged.append(str(run))
+            click.echo(f"{run}: {wrong}")
+    fate = " (forgotten; they are made again when next asked for)" if remake and damaged else "; forget them with --remake" if damaged else ""
+    click.echo(f"{count} stored results, {len(damaged)} damaged{fate}")
+    if damaged and not remake:
+        sys.exit(1)
+
+
+@app.command()
+@click.option("--all", "everything", is_flag=True, help="Also what the runs below runs/ were made from; their folders stay readable.")
+def clean(everything: bool) -> None:
+    """Free the store's space. Kept generators, runs, ledgers and the record of opened test images stay."""
+    import json
+
+    from mitate.store import Store
+
+    store, keep = Store.find(), set()
+    for path in sorted(Path("runs").glob("*/jobs.jsonl")) if Path("runs").is_dir() and not everything else []:
+        for line in path.read_text().splitlines():
+            facts = json.loads(line)
+            keep |= {facts["digest"], *facts["inputs"].values()}
+    for digest in store.refs().values():
+        if (entry := store.get(digest)) is not None:
+            keep |= set(json.loads(entry.path("asked.json").read_text())["inputs"].values())
+    count, size = store.clean(keep=keep)
+    click.echo(f"{count} results dropped, {size / 1e6:.1f} MB freed")
+
+
+# the main job ---------------------------------------------------------------------------------------------------------
+
+
+def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, exit_code: bool) -> None:
+    from mitate.engine import parse_engine
+    from mitate.runtime import cores
+    from mitate.store import Store
+    from mitate.studies.pilot import plan_pilot, run_pilot
+    from mitate.study import Run
+
+    workers = parse_engine(engine)
+    store = Store.find()
+    existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
+    plan = plan_pilot(asked, asked.data, store=store, workers=cores() if workers is None else max(1, workers), existing=existing)
+    for finding in plan.study.data["findings"]:
+        click.echo(f"{finding['severity']}: {finding['message']}", err=True)
+    if out is None or not Run(out).finished:
+        click.echo(plan.cost(), err=not cost)
+    if cost:
+        return
+    assert out is not None
+    run = run_pilot(plan, out, workers=workers, command=_command())
+    _tell(run, lang=lang, exit_code=exit_code)
+
+
+def _continue(folder: Path, seeds: str, *, lang: str, engine: str, exit_code: bool) -> None:
+    from mitate.engine import parse_engine
+    from mitate.store import Store
+    from mitate.studies.pilot import continue_pilot
+    from mitate.study import Run
+
+    digits = seeds.removeprefix("+")
+    if not digits.isdigit() or int(digits) < 1:
+        raise SettingError(f"{seeds!r} is not a number of replicates to add.", fix="write it like +5")
+    run = continue_pilot(Run(folder), int(digits), store=Store.find(), workers=parse_engine(engine), command=_command())
+    _tell(run, lang=lang, exit_code=exit_code)
+
+
+def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
+    from mitate.report.html import write_report
+
+    path = run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
+    if not path.is_file() or path.stat().st_mtime_ns < (run.folder / "decision.json").stat().st_mtime_ns:
+        from mitate.report.audit import write_audit
+
+        write_report(run, lang=lang)
+        write_audit(run.folder)
+    decision = run.decision
+    click.echo(f"verdict: {decision['verdict']}")
+    click.echo(decision["reason"])
+    click.echo(f"report:  {path}")
+    if exit_code:
+        sys.exit(EXIT[decision["verdict"]])
+
+
+def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
+    from mitate.settings import record
+    from mitate.studies.plan_file import read_plan
+    from mitate.studies.pilot import Pilot
+
+    values = read_plan(plan_file) if plan_file is not None else {}
+    given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
+    for key in ("generators", "arms"):
+        if key in given:
+            given[key] = [part.strip() for part in given[key].split(",") if part.strip()]
+    if images is not None:
+        given["data"] = images
+    asked = record(Pilot, {**values, **given}, where=str(plan_file) if plan_file else "options")
+    if not asked.data:
+        raise SettingError("No images were named.", fix="give a folder: mitate pilot leaves/ --out runs/leaves")
+    return asked
+
+
+def _refuse_with_continue(images: str | None, out: Path | None, plan_file: Path | None, given: dict[str, Any]) -> None:
+    extra = [k for k, v in {"IMAGES": images, "--out": out, "--plan": plan_file, **given}.items() if v is not None]
+    if extra:
+        raise SettingError(f"--continue takes its settings from the run ({extra[0]} was given too).", fix="give --continue RUN --seeds +5 alone")
+
+
+def _has_train(images: str) -> bool:
+    from mitate.intake.opening import list_source
+
+    return any(row.split == "train" for row in list_source(images).rows)
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["mitate", *sys.argv[1:]])
+
+
+def main() -> NoReturn:
+    """Run the command line; the exit code is 2 for every error a user can act on."""
+    try:
+        app.main(standalone_mode=False)
+    except MitateError as wrong:
+        click.echo(f"error: {wrong.message}\nfix: {wrong.fix}", err=True)
+        sys.exit(wrong.exit_code)
+    except click.ClickException as wrong:
+        click.echo(f"error: {wrong.format_message()}\nfix: see mitate {' '.join(sys.argv[1:2])} --help", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+    sys.exit(0)

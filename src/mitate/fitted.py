@@ -1,0 +1,126 @@
+"""The verbs fit and generate: a generator fitted on real images, kept in the store, and images drawn from it.
+
+    leaves = mi.fit(mi.Diffusion(), mi.open_images("leaves/train"), seed=0)
+    fakes  = mi.generate(leaves, per_class=200, seed=0)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mitate import registry
+from mitate.errors import DataError, SettingError
+from mitate.images import ArrayReader, ImageSet, Provenance
+from mitate.intake.splits import split
+from mitate.progress import Progress
+from mitate.settings import plain, suggest
+from mitate.store import Asked, Entry, Store
+from mitate.verbs import VERBS, keep_images, perform, read_pixels
+
+MOST_SIZE = 64  # pixels, unless asked for more
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted generator: its place in the store and what it draws."""
+
+    entry: Entry
+    kind: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]  # height, width, channels
+    parents: tuple[str, ...]  # digests of the image sets it was fitted on
+    settings: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return self.entry.digest
+
+    def __repr__(self) -> str:
+        return f"<Fitted {self.kind}: {len(self.classes)} classes at {self.shape[0]} px, {self.digest[:12]}>"
+
+
+def fit(kind: Any, train: ImageSet, *, seed: int = 0, size: int = 0, name: str | None = None, store: Store | None = None, progress: Progress | None = None) -> Fitted:
+    """Fit a generator kind (`mi.VAE()`, `mi.Diffusion()`, ...) on real images; found in the store when it was fitted before.
+
+    A fifth of each class is set aside to stop in time, and a fifth is never shown to the generator, so that privacy can be
+    measured later. size: pixels of the images it will draw (0: their own, at most 64). name: keep it under this name.
+    """
+    store = store or Store.find()
+    if train.provenance is not None:
+        raise DataError(f"{train.name!r} holds synthetic images.", fix="fit generators on real images")
+    splits = split(train, train.subset([]), seed=seed)
+    shapes = [train.reader.read(i).shape for i in range(min(len(train), 50))]
+    size = size or max(8, min(MOST_SIZE, min(min(s[:2]) for s in shapes)))
+    channels = 3 if any(s[2] == 3 for s in shapes) else 1
+    digests = {role: keep_images(store, part, size=size, channels=channels) for role, part in (("train", splits.train), ("selection", splits.selection))}
+    kind_name = kind_name_of(kind)
+    version = 1000 * VERBS["fit"].version + kind.version
+    asked = Asked("fit", version, {"kind": kind_name, "options": plain(kind), "seed": seed}, digests)
+    entry = perform(store, asked, progress=progress)
+    if name:
+        store.keep(name, entry.digest)
+    return _fitted(entry, asked)
+
+
+def load_generator(name: str, *, store: Store | None = None) -> Fitted:
+    """The generator kept under `name` (or its digest). SettingError names the nearest known one."""
+    import json
+
+    store = store or Store.find()
+    try:
+        entry = store.kept(name)
+    except DataError:
+        entry = None
+    entry = entry or (store.get(name) if len(name) == 64 and name.isalnum() else None)
+    if entry is None:
+        raise SettingError(f"There is no kept generator {name!r}.", fix=suggest(name, store.refs()) if store.refs() else "fit one: mitate fit diffusion FOLDER --as NAME")
+    asked = json.loads(entry.path("asked.json").read_text())
+    if asked["verb"] != "fit":
+        raise SettingError(f"{name!r} is not a generator.", fix="name one that mitate fit made")
+    return _fitted(entry, Asked(asked["verb"], asked["version"], asked["settings"], asked["inputs"]))
+
+
+def generate(generator: Fitted, *, per_class: int, seed: int = 0, store: Store | None = None, progress: Progress | None = None) -> ImageSet:
+    """`per_class` images of every class, with provenance. The first images are the same however many are asked for."""
+    if per_class < 1:
+        raise SettingError(f"per_class is {per_class}.", fix="ask for 1 or more images of each class")
+    store = store or Store.find()
+    inputs = {"generator": generator.digest, "like": generator.parents[0]}
+    entry = perform(store, Asked("sample", VERBS["sample"].version, {"per_class": per_class, "seed": seed}, inputs), progress=progress)
+    return synthetic_set(entry, generator, name=generator.kind)
+
+
+def synthetic_set(entry: Entry, generator: Fitted, *, name: str) -> ImageSet:
+    """The images of a `sample` result as an ImageSet."""
+    from mitate.codec import pixel_digest
+
+    data = read_pixels(entry)
+    seeds = np.load(entry.path("seeds.npy"), allow_pickle=False)
+    return ImageSet(
+        name=name, classes=generator.classes, labels=tuple(int(k) for k in data.y), digests=tuple(pixel_digest(x) for x in data.x),
+        reader=ArrayReader(data.x), names=tuple(str(i) for i in range(len(data.y))), split="synthetic",
+        provenance=Provenance(generator.kind, generator.digest, generator.settings, (*generator.parents, entry.digest), tuple(int(s) for s in seeds)),
+    )  # fmt: skip
+
+
+def kind_name_of(kind: Any) -> str:
+    """The registry's name of a generator kind's class."""
+    for name in registry.names("generator"):
+        if registry.find("generator", name) is type(kind):
+            return name
+    raise SettingError(f"{type(kind).__name__} is not a registered generator.", fix='add it under the entry point group "mitate.generator"')
+
+
+def options_of(kind: Any, shape: tuple[int, int, int], n_train: int) -> Any:
+    """The preset of a kind's class for images of this shape, or its plain defaults."""
+    return kind.default_for(shape, n_train) if hasattr(kind, "default_for") else kind()
+
+
+def _fitted(entry: Entry, asked: Asked) -> Fitted:
+    facts, settings = entry.result, asked.settings
+    shape = tuple(int(v) for v in facts["shape"])
+    assert len(shape) == 3
+    return Fitted(entry, settings["kind"], tuple(facts["classes"]), shape, (asked.inputs["train"], asked.inputs["selection"]), dict(settings))

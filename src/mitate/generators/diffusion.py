@@ -1,0 +1,204 @@
+"""Flow matching with a small U-Net: straight paths from noise to images, learnt from scratch in minutes on one core.
+
+z_t = t x + (1 - t) e, and the network says which clean image x it sees in z_t (Lipman et al. 2023; predicting the image itself
+keeps big patches learnable: Li & He 2025, "Back to basics"). Classifier-free guidance (Ho & Salimans 2022), averaged weights,
+early stop on the loss of the selection split under fixed noise and times.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mitate.errors import SettingError
+from mitate.fitting import Schedule, optimise
+from mitate.generator import Pixels, draw_padded
+from mitate.generators import samplers
+from mitate.generators.packing import Packing, balanced_rows, check, noise
+from mitate.generators.unet import UNet, UNetSettings
+from mitate.progress import Progress
+from mitate.runtime import seed_of, torch_threads
+from mitate.settings import suggest
+
+MICRO_BATCH = 32  # images drawn at once, always: padding fills the last batch
+GROUPS = 8  # of GroupNorm
+SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "multistep": samplers.multistep}
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Settings of the flow-matching generator; `steps` is the whole of the training work."""
+
+    version: ClassVar[int] = 1
+
+    steps: int = 1500  # optimiser steps, 1 or more
+    batch: int = 64  # images a step
+    lr: float = 1e-3  # highest learning rate of AdamW
+    width: int = 64  # channels of the map; the halved map has twice as many; a multiple of 8
+    side: int = 16  # the map is about this many positions a side: 28 and 32 px get patches of 2, 64 px of 4, 128 px of 8
+    layers: int = 1  # residual blocks a level
+    attention: bool = False  # in the middle block
+    ema: float = 0.05  # horizon of the averaged weights, as a share of the steps
+    mean_time: float = -0.4  # times are logistic(mean + spread * normal): below 0 noise gets more of them
+    spread_time: float = 1.0
+    drop_class: float = 0.1  # share of training images shown without their class
+    guidance: float = 1.5  # 1 is none; above 1 images are more typical of their class, and more alike
+    sampler: str = "multistep"  # euler, heun, multistep
+    sample_steps: int = 12  # steps of the sampler
+    shift: float = 1.0  # above 1 the sampler takes shorter steps at the noisy end
+    checks: int = 20  # looks at the selection loss in a whole fit
+    patience: int = 6  # looks without a better loss before the fit ends; 0 for never
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise SettingError(f"There is no sampler {self.sampler!r}.", fix=suggest(self.sampler, SAMPLERS))
+        if self.width % GROUPS or min(self.width, self.steps, self.batch, self.sample_steps, self.checks, self.layers, self.side) < 1:
+            raise SettingError("Diffusion settings are out of range.", fix="give counts of 1 or more, and a width that is a multiple of 8")
+
+    def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
+        shape = check(train, selection)
+        packing = Packing.of(shape, side=self.side, multiple=2)
+        with torch_threads(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("init", seed))
+            net = self._net(packing, train.n_classes)
+            x, y = packing.pack(train.x), torch.from_numpy(train.y)
+            prior = _Prior.of(x)
+            fixed = _Fixed.of(packing.pack(selection.x), torch.from_numpy(selection.y), self, prior) if len(selection.x) else None
+
+            def batch_loss(module: nn.Module, step: int) -> Tensor:
+                rows = balanced_rows(y, self.batch)
+                t = torch.sigmoid(self.mean_time + self.spread_time * torch.randn(self.batch))
+                shown = torch.where(torch.rand(self.batch) < self.drop_class, train.n_classes, y[rows])
+                clean = x[rows]
+                return prior.loss(module, clean, t, torch.randn_like(clean), shown)
+
+            log = optimise(
+                net, batch_loss,
+                Schedule(self.steps, self.lr, warmup=min(100, self.steps // 10), ema=max(0.0, 1 - 1 / max(1.0, self.ema * self.steps)), beta2=0.99),
+                seed=seed, validate=fixed.loss if fixed else None, validate_every=max(1, self.steps // self.checks), patience=self.patience,
+                checkpoint=checkpoint, progress=progress,
+            )  # fmt: skip
+        net.save(folder / "unet")
+        save_file({"mean": prior.mean.contiguous(), "deviation": prior.deviation.contiguous()}, folder / "prior.safetensors", metadata={"format": "pt"})
+        (folder / "generator.json").write_text(json.dumps({"packing": asdict(packing), "n_classes": train.n_classes}, sort_keys=True) + "\n")
+        return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
+
+    def load(self, folder: Path) -> Flow:
+        facts = json.loads((folder / "generator.json").read_text())
+        return Flow(UNet.open(folder / "unet"), _Prior(**load_file(folder / "prior.safetensors")), Packing(**facts["packing"]), facts["n_classes"], self)
+
+    @classmethod
+    def default_for(cls, shape: tuple[int, int, int], n_train: int) -> Diffusion:
+        """Settings that worked for such images (height, width, channels) and so many of them; see experiments/LOG.md."""
+        return replace(cls(), steps=1500)
+
+    def _net(self, packing: Packing, n_classes: int) -> UNet:
+        net = UNet(
+            UNetSettings(
+                (packing.rows, packing.columns), packing.planes, packing.planes, (self.width, 2 * self.width), self.layers, n_classes + 1,
+                norm_num_groups=GROUPS, attention_head_dim=64, add_attention=self.attention,
+            )
+        )  # fmt: skip
+        nn.init.zeros_(net.conv_out.weight)
+        return net.to(memory_format=torch.channels_last)
+
+
+class Flow:
+    """A fitted flow."""
+
+    def __init__(self, net: UNet, prior: _Prior, packing: Packing, n_classes: int, kind: Diffusion) -> None:
+        self.net = net.eval().to(memory_format=torch.channels_last)
+        self.prior, self.packing, self.n_classes, self.kind = prior, packing, n_classes, kind
+        self.shape = (packing.height, packing.width, packing.channels)
+
+    def sample(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        with torch_threads(), torch.inference_mode():
+            return draw_padded(self._draw, np.asarray(seeds), np.asarray(conditions), batch=MICRO_BATCH)
+
+    def _draw(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        packing, guidance = self.packing, self.kind.guidance
+        classes = torch.from_numpy(conditions.astype(np.int64))
+        nobody = torch.full_like(classes, self.n_classes)
+
+        def predict(z: Tensor, t: float) -> Tensor:
+            if guidance == 1:
+                return self.prior.clean(self.net, z, torch.full((len(z),), t), classes)
+            both = self.prior.clean(self.net, torch.cat([z, z]), torch.full((2 * len(z),), t), torch.cat([classes, nobody]))
+            told, untold = both.chunk(2)
+            return untold + guidance * (told - untold)
+
+        z = noise(seeds, packing.planes, packing.rows, packing.columns).contiguous(memory_format=torch.channels_last)
+        grid = samplers.times(self.kind.sample_steps, self.kind.shift)
+        return packing.unpack(SAMPLERS[self.kind.sampler](predict, z, grid))
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """Mean and standard deviation of each value of the map over the training images, each float32 [planes, rows, columns].
+
+    If values were independent normals, the clean image seen in z would be known in closed form; the network only learns what is
+    beyond that, at unit scale at every time (the preconditioning of Karras et al. 2022, value by value).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Prior:
+        spread = x.std(0, correction=0)
+        return cls(x.mean(0), spread.square().add(0.1 * spread.square().mean() + 1e-4).sqrt())
+
+    def clean(self, net: nn.Module, z: Tensor, t: Tensor, classes: Tensor) -> Tensor:
+        """The clean image that the network sees in z. Diffusers' times run from 0 to 1000."""
+        time = t[:, None, None, None]
+        variance = (time * self.deviation).square() + (1 - time).square()  # of z
+        rest = z - time * self.mean
+        seen = self.mean + time * self.deviation.square() / variance * rest
+        root = variance.sqrt()
+        return seen + (1 - time) * self.deviation / root * net(rest / root, 1000 * t, classes)
+
+    def loss(self, net: nn.Module, clean: Tensor, t: Tensor, e: Tensor, classes: Tensor) -> Tensor:
+        """Mean squared error of the velocity x - e = (x - z) / (1 - t); the prior cancels the division."""
+        time = t[:, None, None, None]
+        variance = (time * self.deviation).square() + (1 - time).square()
+        root = variance.sqrt()
+        rest = time * (clean - self.mean) + (1 - time) * e
+        # (x - seen) / (1 - t) without dividing by 1 - t: ((1 - t) (x - mean) - t deviation^2 e) / variance
+        missing = ((1 - time) * (clean - self.mean) - time * self.deviation.square() * e) / variance
+        return (missing - self.deviation / root * net(rest / root, 1000 * t, classes)).square().mean()
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """The selection split with noise and times drawn once: equal weights have an equal loss."""
+
+    x: Tensor
+    y: Tensor
+    t: Tensor
+    e: Tensor
+    prior: _Prior
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, kind: Diffusion, prior: _Prior) -> _Fixed:
+        """At least 256 and at most 512 draws; times are the quantiles of those in training, so that few draws cover them."""
+        n = min(512, -(-256 // len(x)) * len(x))
+        generator = torch.Generator().manual_seed(seed_of("selection", n))
+        rows = torch.cat([torch.randperm(len(x), generator=generator) for _ in range(-(-n // len(x)))])[:n]
+        shares = (torch.randperm(n, generator=generator).double() + 0.5) / n
+        t = torch.sigmoid(kind.mean_time + kind.spread_time * torch.special.ndtri(shares)).float()
+        e = torch.randn(n, *x.shape[1:], generator=generator)
+        return cls(x[rows], y[rows], t, e, prior)
+
+    def loss(self, net: nn.Module) -> float:
+        total = 0.0
+        for part in torch.arange(len(self.t)).split(64):
+            clean = self.x[part].contiguous(memory_format=torch.channels_last)
+            total += float(self.prior.loss(net, clean, self.t[part], self.e[part], self.y[part])) * len(part)
+        return total / len(self.t)

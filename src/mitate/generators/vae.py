@@ -1,0 +1,224 @@
+"""A class-conditional convolutional VAE: fits in seconds, draws in microseconds, a little soft.
+
+Kingma & Welling 2014. The decoder's variance is the best one for the data, one for each band of spatial frequency (sigma-VAE,
+Rybkin et al. 2021, in a cosine basis): coarse shape and fine detail count by how well each can be said at all. After the fit the
+codes of the training images of each class get a Gaussian of their own, and new codes are drawn from it (Ghosh et al. 2020).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mitate.errors import SettingError
+from mitate.fitting import Schedule, optimise
+from mitate.generator import Pixels, draw_padded
+from mitate.generators.packing import Packing, balanced_rows, check, noise
+from mitate.progress import Progress
+from mitate.runtime import seed_of, torch_threads
+
+MICRO_BATCH = 32  # images drawn at once, always: padding fills the last batch
+
+
+@dataclass(frozen=True)
+class VAE:
+    """Settings of the VAE; `steps` is the whole of the training work."""
+
+    version: ClassVar[int] = 1
+
+    steps: int = 1500  # optimiser steps, 1 or more
+    batch: int = 64  # images a step
+    lr: float = 2e-3  # highest learning rate of AdamW
+    width: int = 32  # channels of the largest map; halved maps have twice and four times as many
+    side: int = 32  # the map is about this many positions a side: 8 to 32 px are taken as they are, 64 px in patches of 2
+    codes: int = 32  # numbers an image is said in
+    bands: int = 8  # bands of spatial frequency with a variance of their own
+    drop: float = 0.1  # share of the decoder's features left out in training, against learning by heart
+    grain: float = 0.0  # 0 shows the mean image, 1 adds what the decoder cannot say, as noise of the same spectrum
+    spread: float = 1.0  # 1 draws codes as widely as training images have them; below 1 more typical ones
+    ema: float = 0.05  # horizon of the averaged weights, as a share of the steps
+    checks: int = 30  # looks at the selection loss in a whole fit
+    patience: int = 6  # looks without a better loss before the fit ends; 0 for never
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.width, self.side, self.codes, self.bands, self.checks) < 1 or not 0 <= self.drop < 1:
+            raise SettingError("VAE settings are out of range.", fix="give counts of 1 or more, and a drop from 0 to below 1")
+
+    def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
+        shape = check(train, selection)
+        packing = Packing.of(shape, side=self.side, multiple=4)
+        with torch_threads(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("init", seed))
+            net = _Net(packing, train.n_classes, self)
+            x, y = packing.pack(train.x), torch.from_numpy(train.y)
+            held, held_y = packing.pack(selection.x) if len(selection.x) else x[:0], torch.from_numpy(selection.y)
+            chance = torch.randn(4, len(held), self.codes, generator=torch.Generator().manual_seed(seed_of("selection", len(held))))
+
+            def batch_loss(module: nn.Module, step: int) -> Tensor:
+                rows = balanced_rows(y, self.batch)
+                assert isinstance(module, _Net)
+                return module.loss(x[rows], y[rows], torch.randn(self.batch, self.codes))
+
+            def validate(module: nn.Module) -> float:
+                assert isinstance(module, _Net)
+                return sum(float(module.loss(held, held_y, e)) for e in chance) / len(chance)
+
+            log = optimise(
+                net, batch_loss,
+                Schedule(self.steps, self.lr, warmup=min(50, self.steps // 10), ema=max(0.0, 1 - 1 / max(1.0, self.ema * self.steps)), weight_decay=0.01),
+                seed=seed, validate=validate if len(held) else None, validate_every=max(1, self.steps // self.checks), patience=self.patience,
+                checkpoint=checkpoint, progress=progress,
+            )  # fmt: skip
+            net.eval()
+            with torch.no_grad():
+                net.settle(x, y)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "vae.safetensors", metadata={"format": "pt"})
+        facts = {"packing": asdict(packing), "n_classes": train.n_classes, "kind": asdict(self)}
+        (folder / "generator.json").write_text(json.dumps(facts, sort_keys=True) + "\n")
+        return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
+
+    def load(self, folder: Path) -> Decoder:
+        facts = json.loads((folder / "generator.json").read_text())
+        net = _Net(Packing(**facts["packing"]), facts["n_classes"], VAE(**facts["kind"]))
+        net.load_state_dict(load_file(folder / "vae.safetensors"))
+        return Decoder(net, self)
+
+    @classmethod
+    def default_for(cls, shape: tuple[int, int, int], n_train: int) -> VAE:
+        """Settings that worked for such images (height, width, channels) and so many of them; see experiments/LOG.md."""
+        return replace(cls(), steps=1500)
+
+
+class Decoder:
+    """A fitted VAE."""
+
+    def __init__(self, net: _Net, kind: VAE) -> None:
+        self.net, self.kind = net.eval(), kind
+        self.n_classes = net.n_classes
+        self.shape = (net.packing.height, net.packing.width, net.packing.channels)
+
+    def sample(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        with torch_threads(), torch.inference_mode():
+            return draw_padded(self._draw, np.asarray(seeds), np.asarray(conditions), batch=MICRO_BATCH)
+
+    def _draw(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+        net, packing = self.net, self.net.packing
+        classes = torch.from_numpy(conditions.astype(np.int64))
+        pixels = packing.channels * packing.rows * packing.columns * packing.patch**2
+        chance = noise(seeds, net.codes + (pixels if self.kind.grain else 0))
+        maps = net.decode(net.draw(chance[:, : net.codes] * self.kind.spread, classes), classes)
+        if self.kind.grain:
+            maps = maps + self.kind.grain * net.grain(chance[:, net.codes :])
+        return packing.unpack(maps)
+
+
+class _Net(nn.Module):
+    def __init__(self, packing: Packing, n_classes: int, kind: VAE) -> None:
+        super().__init__()
+        self.packing, self.n_classes, self.codes = packing, n_classes, kind.codes
+        w, rows, columns = kind.width, packing.rows // 4, packing.columns // 4
+        self.small = (4 * w, rows, columns)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(packing.planes, w, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(w, 2 * w, 4, stride=2, padding=1), nn.SiLU(),
+            nn.Conv2d(2 * w, 4 * w, 4, stride=2, padding=1), nn.SiLU(),
+        )  # fmt: skip
+        self.to_codes = nn.Linear(4 * w * rows * columns + n_classes, 2 * kind.codes)
+        self.from_codes = nn.Linear(kind.codes + n_classes, 4 * w * rows * columns)
+        self.decoder = nn.Sequential(
+            nn.SiLU(), nn.Dropout(kind.drop), _Block(4 * w),
+            nn.Conv2d(4 * w, 2 * w * 4, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(), _Block(2 * w),
+            nn.Conv2d(2 * w, w * 4, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(), nn.Conv2d(w, packing.planes, 3, padding=1),
+        )  # fmt: skip
+        side_r, side_c = packing.rows * packing.patch, packing.columns * packing.patch
+        self.register_buffer("cosines_r", _cosines(side_r), persistent=False)
+        self.register_buffer("cosines_c", _cosines(side_c), persistent=False)
+        self.register_buffer("band", _bands(side_r, side_c, kind.bands), persistent=False)
+        self.register_buffer("share", torch.bincount(self.band.flatten()).float() / self.band.numel(), persistent=False)
+        self.register_buffer("code_mean", torch.zeros(n_classes, kind.codes))
+        self.register_buffer("code_root", torch.eye(kind.codes).repeat(n_classes, 1, 1))
+        self.register_buffer("deviation", torch.ones(len(self.share)))
+        self.to(memory_format=torch.channels_last)
+
+    def encode(self, maps: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of the codes, each [n, codes]."""
+        features = torch.cat([self.encoder(maps).flatten(1), F.one_hot(classes, self.n_classes).float()], dim=1)
+        mean, log_deviation = self.to_codes(features).chunk(2, dim=1)
+        return mean, log_deviation.clamp(-6, 3)
+
+    def decode(self, codes: Tensor, classes: Tensor) -> Tensor:
+        features = self.from_codes(torch.cat([codes, F.one_hot(classes, self.n_classes).float()], dim=1))
+        return self.decoder(features.view(-1, *self.small).contiguous(memory_format=torch.channels_last))
+
+    def errors(self, maps: Tensor, shown: Tensor) -> Tensor:
+        """Mean squared error in each band of frequency, [bands]."""
+        rest = F.pixel_shuffle(shown - maps, self.packing.patch)
+        power = (self.cosines_r @ rest @ self.cosines_c.T).square().mean(dim=(0, 1))
+        total = torch.zeros(len(self.share)).index_add(0, self.band.flatten(), power.flatten())
+        return total / (self.share * self.band.numel())
+
+    def loss(self, maps: Tensor, classes: Tensor, chance: Tensor) -> Tensor:
+        """Negative evidence bound in nats a pixel value, each band at its best variance: 1/2 log of its error, up to a constant."""
+        mean, log_deviation = self.encode(maps, classes)
+        shown = self.decode(mean + log_deviation.exp() * chance, classes)
+        said = 0.5 * (self.share * self.errors(maps, shown).clamp(min=1e-6).log()).sum()
+        kl = 0.5 * (mean.square() + (2 * log_deviation).exp() - 1 - 2 * log_deviation).sum(1).mean()
+        return said + kl / maps[0].numel()
+
+    def settle(self, maps: Tensor, classes: Tensor) -> None:
+        """A Gaussian of the codes for each class (covariance shrunk towards that of all), and the deviation of each band."""
+        mean, log_deviation = self.encode(maps, classes)
+        own = torch.stack([mean[classes == k].mean(0) for k in range(self.n_classes)])
+        rest = (mean - own[classes]).double()
+        inner = torch.diag_embed((2 * log_deviation).exp().double())
+        pooled = rest.T @ rest / max(1, len(rest) - self.n_classes) + inner.mean(0)
+        for k in range(self.n_classes):
+            mine = classes == k
+            n = int(mine.sum())
+            weight = max(0, n - 1) / (max(0, n - 1) + self.codes)  # as many images as codes: half its own, half everyone's
+            covariance = weight * (rest[mine].T @ rest[mine] / max(1, n - 1) + inner[mine].mean(0)) + (1 - weight) * pooled
+            self.code_root[k] = torch.linalg.cholesky(covariance + 1e-6 * torch.eye(self.codes)).float()
+        self.code_mean.copy_(own)
+        self.deviation.copy_(self.errors(maps, self.decode(mean, classes)).sqrt())
+
+    def draw(self, chance: Tensor, classes: Tensor) -> Tensor:
+        return self.code_mean[classes] + torch.einsum("nij,nj->ni", self.code_root[classes], chance)
+
+    def grain(self, chance: Tensor) -> Tensor:
+        """Noise with the deviation of each band, packed."""
+        waves = chance.view(-1, self.packing.channels, *self.band.shape) * self.deviation[self.band]
+        return F.pixel_unshuffle(self.cosines_r.T @ waves @ self.cosines_c, self.packing.patch)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.inner(hidden)
+
+
+def _cosines(n: int) -> Tensor:
+    """The orthonormal cosine basis (DCT-II), [frequency, position]."""
+    place, frequency = torch.arange(n) + 0.5, torch.arange(n)[:, None]
+    basis = torch.cos(math.pi / n * frequency * place) * math.sqrt(2 / n)
+    basis[0] /= math.sqrt(2)
+    return basis
+
+
+def _bands(rows: int, columns: int, bands: int) -> Tensor:
+    """The band of every frequency, [rows, columns]; bands are even in log frequency and the numbers of empty ones are not used."""
+    radius = torch.hypot(torch.arange(rows)[:, None] / rows, torch.arange(columns) / columns) * max(rows, columns)
+    level = torch.log2(1 + radius) / math.log2(1 + float(radius.max())) * bands
+    return torch.unique(level.floor().clamp(max=bands - 1), return_inverse=True)[1]

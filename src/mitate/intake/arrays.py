@@ -1,0 +1,122 @@
+"""Arrays: NumPy `.npz` archives, arrays in memory, and scikit-learn's bundled digits.
+
+    x_train y_train [x_test y_test] [classes]      or  x y [classes] [groups]      or  images labels [classes]
+
+Archives are read without unpickling, always: an object array could run code.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mitate.errors import DataError
+from mitate.images import ArrayReader
+from mitate.intake.listing import Listing, Row, label_name
+
+PAIRS = (("x_train", "y_train", "train"), ("x_test", "y_test", "test"), ("x", "y", "all"), ("images", "labels", "all"))
+
+
+def list_npz(path: Path) -> Listing:
+    """The images of an `.npz` archive."""
+    known = {name for pair in PAIRS for name in pair[:2]} | {"classes", "groups", "groups_train", "groups_test"}
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in sorted(known & set(archive.files)):
+                try:
+                    arrays[name] = archive[name]
+                except ValueError as wrong:
+                    fix = f"save it again with plain text: numpy.asarray({name}, dtype=str)" if name == "classes" else f"save {name} again with a plain dtype"
+                    raise DataError(f"{path.name}: the array {name} needs unpickling, which could run code.", fix=fix) from wrong
+            there = ", ".join(archive.files) or "nothing"
+    except DataError:
+        raise
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as wrong:
+        raise DataError(f"{path.name} cannot be read as .npz ({wrong}).", fix="save it again with numpy.savez_compressed") from wrong
+    try:
+        return list_arrays(arrays, name=path.stem)
+    except DataError as wrong:
+        raise DataError(f"{path.name} holds {there}. {wrong.message}", fix=wrong.fix) from wrong
+
+
+def list_arrays(arrays: Mapping[str, Any], *, name: str = "arrays") -> Listing:
+    """The images of arrays in memory, by the names at the top of this file. x: uint8 [n, h, w] or [n, h, w, 1 or 3]."""
+    pairs = [(x, y, split) for x, y, split in PAIRS if arrays.get(x) is not None]
+    if not pairs:
+        raise DataError("There is no array of images.", fix="name the arrays x_train, y_train, x_test, y_test, or x, y, or images, labels")
+    classes = tuple(str(c) for c in arrays["classes"]) if arrays.get("classes") is not None else None
+    rows: list[Row] = []
+    images: list[np.ndarray] = []
+    for x, y, split in pairs:
+        block = _uint8(np.asarray(arrays[x]), x)
+        if arrays.get(y) is None:
+            raise DataError(f"There is no {y} beside {x}.", fix=f"add the labels of {x} as {y}")
+        labels = np.asarray(arrays[y])
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        if labels.ndim != 1 or len(labels) != len(block):
+            raise DataError(f"{x} holds {len(block)} images but {y} is {list(labels.shape)}.", fix="give one label an image")
+        if labels.dtype.kind not in "iuUb":
+            raise DataError(f"{y} is {labels.dtype}.", fix="give whole numbers from 0, or text")
+        groups = arrays.get("groups" if split == "all" else f"groups_{split}")
+        if groups is not None and len(groups) != len(block):
+            raise DataError(f"{x} holds {len(block)} images but there are {len(groups)} groups.", fix="give one group an image")
+        head = "" if split == "all" else f"{split}/"
+        for i, value in enumerate(labels.tolist()):
+            group = None if groups is None else str(groups[i])
+            rows.append(Row(name=f"{head}{i}", label=label_name(value, classes), split=split, group=group))
+        images.append(block)
+    if classes is None and all(np.asarray(arrays[y]).dtype.kind in "iu" for _, y, _ in pairs):
+        classes = tuple(str(k) for k in sorted({int(r.label) for r in rows if r.label is not None}))
+    if not rows:
+        raise DataError("The array of images is empty.", fix="give at least 5 images of each class")
+    if len({block.shape[1:] for block in images}) > 1:
+        raise DataError(
+            f"Train and test images differ in shape: {', '.join(str(list(b.shape[1:])) for b in images)}.", fix="give both the same height, width and channels"
+        )
+    return Listing(name, tuple(rows), ArrayReader(images[0] if len(images) == 1 else np.concatenate(images)), classes=classes)
+
+
+def list_digits(n: int | None = None) -> Listing:
+    """Scikit-learn's bundled digits: 1,797 scans of 8x8, values 0 to 16 stretched to 0 to 255.
+
+    With `n`, the first `n` of each class are train and the rest are test; without, there are no splits.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    y = bunch.target
+    classes = [str(k) for k in range(10)]
+    if n is None:
+        return list_arrays({"x": x, "y": y, "classes": classes}, name="digits")
+    least = int(np.bincount(y).min())
+    if not 1 <= n < least:
+        raise DataError(f"digits:{n} asks for {n} images of each class for training.", fix=f"ask for 1 to {least - 1}")
+    rank = np.zeros(len(y), dtype=np.int64)
+    for k in range(10):
+        rank[y == k] = np.arange(np.count_nonzero(y == k))
+    few = rank < n
+    return list_arrays({"x_train": x[few], "y_train": y[few], "x_test": x[~few], "y_test": y[~few], "classes": classes}, name=f"digits-{n}")
+
+
+def pair(source: Sequence[Any]) -> dict[str, Any]:
+    """(x, y) or (x_train, y_train, x_test, y_test) as named arrays."""
+    names = {2: ("x", "y"), 4: ("x_train", "y_train", "x_test", "y_test")}.get(len(source))
+    if names is None:
+        raise DataError(f"{len(source)} arrays were given.", fix="give (x, y) or (x_train, y_train, x_test, y_test)")
+    return dict(zip(names, source, strict=True))
+
+
+def _uint8(x: np.ndarray, name: str) -> np.ndarray:
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (1, 3) or 0 in x.shape[1:]:
+        fix = "scale to 0 to 255 and convert: x.round().astype('uint8')" if x.dtype != np.uint8 else "give uint8 [n, h, w] or [n, h, w, 1 or 3]"
+        raise DataError(f"{name} is {x.dtype} {list(x.shape)}.", fix=fix)
+    return np.ascontiguousarray(x)

@@ -1,0 +1,175 @@
+"""Near-duplicates: copies that were re-encoded, resized, brightened or cropped by up to 2 %, among images that all look alike.
+
+Images of one class can be closer than 0.98 in plain correlation without being copies, so the rule has two parts. (1) One image
+is fitted by the other plus its first-order shift, stretch and brightness (Lucas and Kanade 1981); what is left, as a share of
+variance, is the `residual`. (2) The residual must be tiny beside the data's own spacing: the residual to the 8th neighbour.
+
+Measured by benchmarks/bench_near_duplicates.py (see MEASURED at the end of this docstring).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from mitate import codec
+
+SIDE = 32  # thumbnails are 32 x 32 grey
+NEIGHBOURS = 8
+RATIO = 0.06  # of the spacing; copies lie below 0.03 as a rule, images of one class above 0.1
+GLOBAL_RATIO = 0.02  # of the median spacing, so that a burst of more than 8 copies does not hide itself
+LARGEST = 0.06  # share of variance; above this no pair is called a copy, however lonely both images are
+HOPE = 6.0  # a candidate whose first-order residual is within so many bounds is registered in full
+FLAT = 3.0  # grey levels of standard deviation; a flatter image has nothing to compare
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images that are one picture: rows a < b, the residual and the spacing that it was judged by."""
+
+    a: int
+    b: int
+    residual: float
+    spacing: float
+
+
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [32, 32] grey of uint8 [h, w, c]; box filter where much is thrown away, else bicubic."""
+    image = codec.to_image(pixels)
+    if min(image.size) >= 2 * SIDE:
+        image = image.reduce(max(1, min(image.size) // (4 * SIDE)))
+    filter = Image.Resampling.BOX if min(image.size) >= 2 * SIDE else Image.Resampling.BICUBIC
+    return np.asarray(image.convert("L").resize((SIDE, SIDE), filter))
+
+
+def near_duplicates(thumbs: np.ndarray, sides: np.ndarray | None = None) -> list[Pair]:
+    """Pairs of copies among thumbnails, best first.
+
+    thumbs: uint8 [n, 32, 32]. sides: the smaller side of each original in pixels; a small copy of a small image is compared at
+    the coarser of the two. Needs memory for n x 1,024 floats and a block of 1,024 x n, never n x n.
+    """
+    rows = np.flatnonzero(thumbs.reshape(len(thumbs), -1).std(axis=1) >= FLAT)
+    if len(rows) < 2:
+        return []
+    images = thumbs[rows].astype(np.float32)
+    sides = np.full(len(rows), SIDE) if sides is None else np.asarray(sides)[rows]
+    unit = _unit(images.reshape(len(rows), -1))
+    k = min(NEIGHBOURS, len(rows) - 1)
+    near = _neighbours(images, k)
+    forward = np.empty((len(rows), k), dtype=np.float64)
+    for start in range(0, len(rows), BLOCK // 2):
+        block = slice(start, start + BLOCK // 2)
+        basis = _basis(images[block])
+        seen = unit[near[block]]
+        forward[block] = 1 - (np.matmul(seen, basis) ** 2).sum(axis=2)  # share of each neighbour that this image cannot explain
+    _coarser(forward, near, images, sides)
+    spacing = np.maximum(forward.max(axis=1), 1e-4)
+    typical = float(np.median(spacing))
+    pairs = {}
+    local = np.minimum(spacing[:, None], spacing[near])
+    bound = np.minimum(LARGEST, np.maximum(RATIO * local, GLOBAL_RATIO * typical))
+    for i, slot in zip(*np.nonzero(forward <= HOPE * bound), strict=True):
+        j = int(near[i, slot])
+        side = int(min(sides[i], sides[j])) if sides[i] != sides[j] else SIDE
+        one, other = (_at(images[m], side) if side < SIDE else images[m] for m in (i, j))
+        residual = _registered(one, other)
+        if residual <= bound[i, slot] and (residual := max(residual, _registered(other, one))) <= bound[i, slot]:
+            a, b = sorted((int(rows[i]), int(rows[j])))
+            pairs[a, b] = Pair(a, b, residual, float(local[i, slot]))
+    return sorted(pairs.values(), key=lambda p: (p.residual / p.spacing, p.a, p.b))
+
+
+def _unit(flat: np.ndarray) -> np.ndarray:
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+
+
+def _neighbours(images: np.ndarray, k: int) -> np.ndarray:
+    """The k images most correlated with each at 16 x 16, int64 [n, k]; blocked."""
+    half = images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
+    unit = _unit(half.reshape(len(images), -1))
+    near = np.empty((len(images), k), dtype=np.int64)
+    for start in range(0, len(images), BLOCK):
+        block = unit[start : start + BLOCK] @ unit.T
+        block[np.arange(len(block)), np.arange(start, start + len(block))] = -2
+        near[start : start + BLOCK] = _largest(block, k)
+    return near
+
+
+def _largest(block: np.ndarray, k: int, width: int = 64) -> np.ndarray:
+    """Columns of the k largest values of each row, in no order. Only the k stretches with the largest maxima can hold them."""
+    n = block.shape[1]
+    if n <= 4 * k * width:
+        return np.argpartition(block, -k, axis=1)[:, -k:]
+    whole = n - n % width
+    peaks = block[:, :whole].reshape(len(block), -1, width).max(axis=2)
+    stretches = np.argpartition(peaks, -k, axis=1)[:, -k:]
+    columns = (stretches[:, :, None] * width + np.arange(width)).reshape(len(block), -1)
+    columns = np.concatenate([columns, np.broadcast_to(np.arange(whole, n), (len(block), n - whole))], axis=1)
+    best = np.argpartition(np.take_along_axis(block, columns, axis=1), -k, axis=1)[:, -k:]
+    return np.take_along_axis(columns, best, axis=1)
+
+
+def _basis(images: np.ndarray) -> np.ndarray:
+    """Orthonormal [n, 1024, 5] spanning the columns of each image, without their means."""
+    columns = _columns(images)
+    columns = columns - columns.mean(axis=1, keepdims=True)
+    return np.linalg.qr(columns.astype(np.float64))[0].astype(np.float32)
+
+
+def _columns(images: np.ndarray) -> np.ndarray:
+    """[n, 1024, 5]: each image and its derivatives by shift and stretch, across and down: what a copy is made of."""
+    dy, dx = np.gradient(images, axis=(1, 2))
+    across = np.linspace(-1, 1, SIDE, dtype=np.float32)
+    return np.stack([images, dx, dy, across[None, None, :] * dx, across[None, :, None] * dy], axis=-1).reshape(len(images), SIDE * SIDE, 5)
+
+
+def _coarser(forward: np.ndarray, near: np.ndarray, images: np.ndarray, sides: np.ndarray) -> None:
+    """Where two originals differ in size and one is under 32 pixels, compare both at the smaller size."""
+    small = sides[near]
+    uneven = (small != sides[:, None]) & (np.minimum(small, sides[:, None]) < SIDE)
+    for i, slot in zip(*np.nonzero(uneven), strict=True):
+        j, side = near[i, slot], int(min(sides[i], sides[near[i, slot]]))
+        forward[i, slot] = _residual(_at(images[j], side), _at(images[i], side))
+
+
+def _registered(image: np.ndarray, by: np.ndarray) -> float:
+    """The residual of `image` by `by` as it is, and after up to two steps of registration (then without the border, which may
+    have been cropped); the least of them."""
+    best = 1.0
+    for edge in (0, 2, 2):
+        inner = slice(edge, SIDE - edge)
+        basis = _columns(by[None])[0].reshape(SIDE, SIDE, 5)[inner, inner].reshape(-1, 5).astype(np.float64)
+        target = image[inner, inner].reshape(-1).astype(np.float64)
+        basis, target = basis - basis.mean(axis=0), target - target.mean()
+        fit = np.linalg.lstsq(basis, target, rcond=None)[0]
+        left = float(((target - basis @ fit) ** 2).sum() / max(float((target**2).sum()), 1e-6))
+        if left >= best or fit[0] <= 0.3:  # no better, or not the same picture (faint, inverted)
+            break
+        best = left
+        by = _warped(by, *(fit[1:] / fit[0]))
+    return best
+
+
+def _warped(image: np.ndarray, right: float, down: float, wide: float, high: float) -> np.ndarray:
+    """`image` moved and stretched by the fitted pixels, at most 2; edges are repeated."""
+    right, down, wide, high = (float(np.clip(v, -2, 2)) for v in (right, down, wide, high))
+    pad = 6
+    a, e = 1 + 2 * wide / (SIDE - 1), 1 + 2 * high / (SIDE - 1)
+    c, f = right - wide + 0.5 - 0.5 * a + pad, down - high + 0.5 - 0.5 * e + pad
+    padded = Image.fromarray(np.pad(image, pad, mode="edge"))
+    return np.asarray(padded.transform((SIDE, SIDE), Image.Transform.AFFINE, (a, 0, c, 0, e, f), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def _residual(image: np.ndarray, by: np.ndarray) -> float:
+    unit = _unit(image.reshape(1, -1))[0]
+    return float(1 - ((unit @ _basis(by[None])[0]) ** 2).sum())
+
+
+def _at(image: np.ndarray, side: int) -> np.ndarray:
+    """A thumbnail as an original of `side` pixels would have given it."""
+    small = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.float32)

@@ -1,0 +1,118 @@
+"""Decode every image once and remember it: pixel digest, mark, shape and a small thumbnail, by (path, size, mtime_ns).
+
+The memory is `seen.jsonl` in the store, and `near/` for the pairs of large sets. It is only a memory: a damaged line is passed
+over, a store that cannot be written is no error, and deleting the files costs time.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mitate.errors import DataError, StoreError
+from mitate.intake.duplicates import SIDE, Pair, near_duplicates, thumbnail
+from mitate.intake.listing import Listing, Stamp
+from mitate.store import Store, write_text
+
+VERSION = 1  # raise it when decoding or thumbnails change
+RULE = 1  # raise it when the rule of near-duplicates changes
+WORTH_KEEPING = 2000  # images; below this comparing takes under a second
+LARGEST = 200_000_000  # bytes, about 130,000 images; above this the memory starts afresh
+
+
+@dataclass(frozen=True)
+class Look:
+    """What decoding an image tells."""
+
+    digest: str
+    mark: str | None
+    shape: tuple[int, int, int]  # h, w, c
+    thumb: bytes  # uint8 [SIDE, SIDE], row by row
+
+
+def look(listing: Listing, *, store: Store | None = None) -> tuple[list[Look | None], list[tuple[int, DataError]]]:
+    """A Look of each row, None where it could not be decoded, and the (row, error) of those."""
+    path = (store or Store.find()).root / "seen.jsonl"
+    known = _recall(path, {row.stamp for row in listing.rows if row.stamp})
+    looks: list[Look | None] = []
+    broken: list[tuple[int, DataError]] = []
+    fresh: list[tuple[Stamp, Look]] = []
+    for i, row in enumerate(listing.rows):
+        found = known.get(row.stamp) if row.stamp else None
+        if found is None:
+            try:
+                picture = listing.picture(i)
+            except DataError as wrong:
+                broken.append((i, wrong))
+                looks.append(None)
+                continue
+            h, w, c = picture.pixels.shape
+            found = Look(picture.digest, picture.synthetic, (h, w, c), thumbnail(picture.pixels).tobytes())
+            if row.stamp:
+                fresh.append((row.stamp, found))
+        looks.append(found)
+    _remember(path, fresh)
+    return looks, broken
+
+
+def near_pairs(looks: Sequence[Look], *, store: Store | None = None) -> list[Pair]:
+    """Near-duplicates among images; remembered for large sets, by what was compared."""
+    thumbs = np.frombuffer(b"".join(a.thumb for a in looks), dtype=np.uint8).reshape(len(looks), SIDE, SIDE)
+    sides = np.array([min(a.shape[:2]) for a in looks], dtype=np.int64)
+    if len(looks) < WORTH_KEEPING:
+        return near_duplicates(thumbs, sides)
+    name = hashlib.sha256(f"{VERSION}\0{RULE}\0".encode() + sides.tobytes() + thumbs.tobytes()).hexdigest()
+    path = (store or Store.find()).root / "near" / f"{name[:32]}.json"
+    try:
+        return [Pair(*map(int, p[:2]), *map(float, p[2:])) for p in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError):
+        pairs = near_duplicates(thumbs, sides)
+    with contextlib.suppress(OSError, StoreError):
+        write_text(path, json.dumps([[p.a, p.b, p.residual, p.spacing] for p in pairs]))
+    return pairs
+
+
+def _recall(path: Path, wanted: set[Stamp]) -> dict[Stamp, Look]:
+    if not wanted:
+        return {}
+    known: dict[Stamp, Look] = {}
+    head = os.path.commonprefix([s.place for s in wanted])
+    start = json.dumps([VERSION, head])[:-2].encode()  # lines of other folders are not even parsed
+    try:
+        with open(path, "rb") as lines:
+            for line in lines:
+                if not line.startswith(start):
+                    continue
+                try:
+                    _, place, size, mtime_ns, digest, mark, (h, w, c), thumb = json.loads(line)
+                    stamp = Stamp(place, size, mtime_ns)
+                    raw = base64.b64decode(thumb, validate=True)
+                    if stamp in wanted and len(raw) == SIDE * SIDE and len(digest) == 32:
+                        known[stamp] = Look(digest, mark, (int(h), int(w), int(c)), raw)
+                except (ValueError, TypeError):
+                    continue
+    except OSError:
+        return {}
+    return known
+
+
+def _remember(path: Path, fresh: list[tuple[Stamp, Look]]) -> None:
+    lines = [json.dumps([VERSION, s.place, s.size, s.mtime_ns, a.digest, a.mark, a.shape, base64.b64encode(a.thumb).decode()]) for s, a in fresh if s.size >= 0]
+    if not lines:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > LARGEST:
+            path.unlink()
+        with open(path, "ab") as out:
+            out.write(("\n" + "\n".join(lines) + "\n").encode())  # the first newline ends a line that a kill left half written
+    except OSError:
+        return

@@ -1,0 +1,130 @@
+"""WebDataset shards: tar archives whose members share a key, `0001.jpg` + `0001.cls` (or .json, .txt). Nothing is unpacked to disk.
+
+A shard is read once to list its members; an image is later read in place by offset. A compressed shard has no offsets, so
+its encoded images are kept in memory. Member names are only keys: they are never used as paths.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mitate import codec
+from mitate.errors import DataError
+from mitate.images import Reader
+from mitate.intake.listing import Listing, Row, Stamp, fields, shown, split_name
+
+TAR = (".tar", ".tar.gz", ".tgz")
+SIDECARS = frozenset({"cls", "json", "txt"})
+MAX_SIDECAR = 1 << 20  # bytes; a label or a caption is far smaller
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Encoded images in memory."""
+
+    blobs: Sequence[bytes]
+
+    def blob(self, i: int) -> bytes:
+        return self.blobs[i]
+
+    def read(self, i: int) -> Any:
+        return codec.decode(self.blobs[i]).pixels
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Encoded images inside uncompressed tar files: (file, offset, bytes) each."""
+
+    files: tuple[Path, ...]
+    places: tuple[tuple[int, int, int], ...]
+
+    def blob(self, i: int) -> bytes:
+        file, offset, size = self.places[i]
+        with open(self.files[file], "rb") as data:
+            data.seek(offset)
+            return data.read(size)
+
+    def read(self, i: int) -> Any:
+        return codec.decode(self.blob(i), name=f"{self.files[self.places[i][0]].name} image {i}").pixels
+
+
+def list_shards(files: Sequence[Path], *, name: str) -> Listing:
+    """The images of WebDataset shards, in shard order; a shard called train-* or test-* gives the split."""
+    rows: list[Row] = []
+    places: list[tuple[int, int, int]] = []
+    blobs: list[bytes] = []
+    packed = any(not f.name.endswith(".tar") for f in files)
+    several = len(files) > 1
+    for number, file in enumerate(files):
+        stat = file.stat()
+        split = split_name(file.name) or "all"
+        for key, image, said in _samples(file, keep=packed):
+            where = f"{file.name}/{key}" if several else key
+            more = {k: said.get(k) for k in ("label", "group", "caption", "licence", "consent")}
+            stamp = Stamp(f"{file.resolve()}#{key}", stat.st_size, stat.st_mtime_ns)
+            rows.append(Row(name=where, split=split, stamp=stamp, **more))
+            places.append((number, image.offset, image.size))
+            blobs.append(image.data)
+    if not rows:
+        raise DataError(f"{name} holds no images.", fix="give tar shards with members like 0001.jpg and 0001.cls")
+    reader: Reader = Blobs(blobs) if packed else ShardReader(tuple(f.resolve() for f in files), tuple(places))
+    return Listing(name, tuple(rows), reader)
+
+
+@dataclass(frozen=True)
+class _Image:
+    offset: int
+    size: int
+    data: bytes
+
+
+def _samples(file: Path, *, keep: bool) -> list[tuple[str, _Image, dict[str, str]]]:
+    """(key, image, what is said of it) for each key of a shard that has an image."""
+    images: dict[str, tuple[str, _Image]] = {}
+    said: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(file, "r:*") as tar:
+            for member in tar:
+                folder, _, base = member.name.rpartition("/")
+                stem, dot, suffix = base.partition(".")
+                suffix = suffix.lower()
+                if not member.isfile() or not stem or not dot:
+                    continue
+                key = f"{folder}/{stem}" if folder not in ("", ".") else stem
+                if "." + suffix.rpartition(".")[2] in codec.SUFFIXES:
+                    if key in images:
+                        raise DataError(f"{file.name} has two images under the key {shown(key)}.", fix="give each image a key of its own")
+                    data = _data(tar, member) if keep else b""
+                    images[key] = (member.name, _Image(member.offset_data, member.size, data))
+                elif suffix in SIDECARS:
+                    if member.size > MAX_SIDECAR:
+                        raise DataError(f"{file.name}: {shown(member.name)} is {member.size} bytes.", fix="keep labels and captions under 1 MB")
+                    said.setdefault(key, {}).update(_sidecar(suffix, _data(tar, member), f"{file.name}: {shown(member.name)}"))
+    except (OSError, EOFError, tarfile.TarError) as wrong:
+        raise DataError(f"{file.name} cannot be read as a tar shard ({wrong}).", fix="write or download it again") from wrong
+    return [(member, image, fields(said.get(key, {}))) for key, (member, image) in images.items()]
+
+
+def _data(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    return stream.read() if stream else b""
+
+
+def _sidecar(suffix: str, data: bytes, where: str) -> dict[str, Any]:
+    try:
+        text = data.decode("utf-8").strip()
+        if suffix == "cls":
+            return {"label": text}
+        if suffix == "txt":
+            return {"caption": text}
+        values = json.loads(text)
+    except ValueError as wrong:
+        raise DataError(f"{where} is not readable text ({wrong}).", fix="write .cls and .txt as UTF-8 and .json as one JSON record") from wrong
+    if not isinstance(values, dict):
+        raise DataError(f"{where} is no record.", fix='write a JSON record like {"label": "rust"}')
+    return values

@@ -1,0 +1,130 @@
+"""Intervals: which uncertainty a number has, and how it is estimated.
+
+A gain between two arms varies for two reasons: another replicate (subset, generator, initialisation, order) would give another
+one, and so would other test images. Both are estimated from the table of paired differences, replicates x images, and added.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with a two-sided interval; `se_replicates` and `se_images` say where its width comes from."""
+
+    value: float
+    low: float
+    high: float
+    n: int  # test images
+    df: float = math.inf
+    se_replicates: float = 0.0
+    se_images: float = 0.0
+
+    @property
+    def se(self) -> float:
+        return math.hypot(self.se_replicates, self.se_images)
+
+
+def two_way(
+    table: np.ndarray,
+    *,
+    confidence: float,
+    groups: np.ndarray | None = None,
+    df_images: float | None = None,
+    se_replicates: tuple[float, float] | None = None,
+    overlap: float = 0.0,
+) -> Interval:
+    """Interval for the mean of `table`, over replicates and over test images.
+
+    table: float64 [replicates, images], each image's (paired) contribution in each replicate. groups: int [images], images that
+    came from one patient or plant and vary together. The between-replicate part is the variance of the row means over R; the image
+    part that of the column means over n. Both hold a share of the interaction, so the sum is a little too wide rather than too
+    narrow. Student's t with Satterthwaite's degrees of freedom. The image part is at least that of one image changing its mind:
+    identical answers on few images do not prove a difference of zero.
+
+    se_replicates: (standard error of one row, its degrees of freedom) pooled over arms, where a single table has too few rows.
+    overlap: test share over train share of cross-fitting (Nadeau and Bengio 2003, eq. 3): replicates that train on each
+    other's test images are not independent; the between-replicate variance is then s^2 (1 / R + overlap).
+    """
+    replicates, n = table.shape
+    if replicates < 1 or n < 2:
+        raise ValueError(f"a table of {replicates} x {n} has no interval")
+    value = float(table.mean())
+    rows, columns = table.mean(axis=1), table.mean(axis=0)
+    if se_replicates is not None:
+        row_variance, row_df = se_replicates[0] ** 2, se_replicates[1]
+    elif replicates > 1:
+        row_variance, row_df = float(rows.var(ddof=1)), replicates - 1.0
+    else:
+        raise ValueError("one replicate has no between-replicate variance; give a pooled one")
+    v_rows = row_variance * (1 / replicates + overlap)
+    if groups is None:
+        v_images, df_groups = float(columns.var(ddof=1)) / n, n - 1.0
+    else:
+        sums = np.bincount(groups, weights=columns - value)
+        used = np.bincount(groups) > 0
+        count = int(used.sum())
+        if count < 2:
+            raise ValueError("one group of test images has no interval")
+        v_images, df_groups = float((sums[used] ** 2).sum()) / n**2 * count / (count - 1), count - 1.0
+    v_images = max(v_images, 1 / n**2)
+    df_groups = min(df_groups, df_images) if df_images is not None else df_groups
+    total = v_rows + v_images
+    df = total**2 / (v_rows**2 / row_df + v_images**2 / df_groups)
+    half = float(stats.t.ppf(0.5 + confidence / 2, df)) * math.sqrt(total)
+    return Interval(value, value - half, value + half, n, df, math.sqrt(v_rows), math.sqrt(v_images))
+
+
+def pooled_row_se(tables: list[np.ndarray]) -> tuple[float, float]:
+    """Standard deviation of a row mean and its degrees of freedom, pooled over the tables of several arms.
+
+    The arms share replicates and a baseline, so their rows are not independent; the degrees of freedom are counted as if a third of
+    the arms were (an untested rule of ours; used only where images are chosen or dropped, never in the verdict).
+    """
+    spread = [float(t.mean(axis=1).var(ddof=1)) for t in tables if t.shape[0] > 1]
+    if not spread:
+        raise ValueError("no table has two rows")
+    df = max(1.0, sum(t.shape[0] - 1 for t in tables if t.shape[0] > 1) / 3)
+    return math.sqrt(sum(spread) / len(spread)), df
+
+
+def wilson(hits: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval for a share (Wilson 1927)."""
+    if n < 1:
+        raise ValueError("no trials")
+    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    share = hits / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    low = 0.0 if hits == 0 else max(0.0, centre - half)
+    high = 1.0 if hits == n else min(1.0, centre + half)
+    return Interval(share, low, high, n)
+
+
+def newcombe(hits: int, n: int, hits_other: int, n_other: int, *, confidence: float = 0.95) -> Interval:
+    """Interval for the difference of two independent shares, first minus second (Newcombe 1998, method 10)."""
+    a, b = wilson(hits, n, confidence=confidence), wilson(hits_other, n_other, confidence=confidence)
+    value = a.value - b.value
+    low = value - math.hypot(a.value - a.low, b.high - b.value)
+    high = value + math.hypot(a.high - a.value, b.value - b.low)
+    return Interval(value, low, high, n)
+
+
+def p_value(interval: Interval) -> float:
+    """Two-sided p of "no difference" from a t interval."""
+    return float(2 * stats.t.sf(abs(interval.value) / interval.se, interval.df)) if interval.se else 1.0
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Holm 1979), in the order given."""
+    order = sorted(range(len(p)), key=p.__getitem__)
+    adjusted, running = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = running
+    return adjusted

@@ -1,0 +1,95 @@
+"""The dataset card of a synthetic set: README.md with the YAML header that the Hugging Face hub reads, in English and Japanese."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from mitate import codec
+from mitate.images import ImageSet
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))  # the hub's own words
+
+
+def dataset_card(images: ImageSet, *, licence: str = "unknown") -> str:
+    """README.md of a synthetic set. `licence`: an identifier of the hub (cc-by-4.0, other, ...); nobody can guess it."""
+    made = images.provenance
+    if made is None:
+        raise ValueError("a card of synthetic images needs their provenance")
+    header = {
+        "license": licence,
+        "pretty_name": images.name,
+        "task_categories": ["image-classification"],
+        "annotations_creators": ["machine-generated"],
+        "tags": ["synthetic", "mitate"],
+        "size_categories": [next((word for limit, word in SIZES if len(images) < limit), "1M<n<10M")],
+    }
+    yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items())  # JSON is YAML
+    counts = images.counts()
+    table = "\n".join(f"| {_cell(label)} | {count:,} |" for label, count in counts.items())
+    settings = json.dumps(made.settings, ensure_ascii=False, sort_keys=True)
+    parents = ", ".join(f"`{_code(p[:16])}`" for p in made.parents)
+    return f"""---
+{yaml}
+---
+
+# {_cell(images.name)}
+
+**{len(images):,} synthetic images, {len(counts):,} classes.** Made by a generative model, not photographed.
+日本語の説明は[下](#日本語)にあります。
+
+| Class / クラス | Images / 枚数 |
+|---|---:|
+{table}
+
+## How it was made
+
+- Generator: `{_code(made.generator)}`, digest `{_code(made.digest)}`
+- Settings: `{_code(settings)}`
+- Made from (digests): {parents or "not recorded"}
+- Seeds: {"one an image, in `metadata.jsonl`" if made.seeds else "not recorded (the images were made by another program)"}
+
+Every file carries the IPTC digital source type `{codec.SOURCE_TYPE}` in its metadata.
+
+## How to read it
+
+    from datasets import load_dataset
+    load_dataset("imagefolder", data_dir="this folder", split="train")
+
+The class is the column `label`; folder names are only made safe from it. `sha256sum -c SHA256SUMS` checks every file.
+
+## Before you use it
+
+- The labels are what the generator was asked for. Whether each picture shows it was not checked by a person, unless `filters` says so.
+- The licence of the real images the generator learnt from, and the generator's own, apply. Neither is known to this card: see `license` above.
+- Never use these images as test images, and never mix them unmarked into real ones.
+- Whether they help a model is answered by `mitate pilot`, not by looking at them.
+
+## 日本語
+
+**合成画像 {len(images):,} 枚、{len(counts):,} クラスです。** 撮影したものではなく、生成モデルが作りました。
+
+- 生成モデル: `{_code(made.generator)}` (ダイジェスト `{_code(made.digest[:16])}`)
+- 元になった画像と生成モデルのダイジェスト: {parents or "記録なし"}
+- 乱数シード: {"1 枚ごとに `metadata.jsonl` に記録" if made.seeds else "記録なし (ほかのプログラムで作られた画像)"}
+- すべてのファイルのメタデータに、IPTC のデジタルソースタイプ (trained algorithmic media) を記録しています。
+- クラスは `label` 列です。フォルダ名は、安全に使える文字に直したものです。
+
+使う前の注意:
+
+- ラベルは、生成モデルに指定したクラスです。`filters` に記載がない限り、人手による確認はしていません。
+- 学習に使った実画像のライセンスと、生成モデル自体のライセンスに従ってください。このカードでは判断できません。
+- テスト画像として使わないでください。印のないまま実画像に混ぜないでください。
+- モデルの改善に役立つかどうかは、見た目ではなく `mitate pilot` で確かめてください。
+"""
+
+
+def _cell(text: str) -> str:
+    """Text from a user inside Markdown: no table, HTML, heading or link can come out of it."""
+    flat = re.sub(r"\s+", " ", text)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", flat).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> str:
+    """Text from a user inside a code span."""
+    return re.sub(r"\s+", " ", text).replace("`", "'")

@@ -1,0 +1,289 @@
+"""Image sets and run folders written for others: an image folder that `datasets` opens, and an audit folder for a third party.
+
+    fakes/                          write_images
+      rust/000000.png ...           class folders; every file carries the IPTC mark "trained algorithmic media"
+      metadata.jsonl                one line an image: file_name, label, caption, seed, generator, filters
+      README.md  provenance.json    dataset card; generator, settings, parents
+      SHA256SUMS                    `sha256sum -c SHA256SUMS`
+
+    runs/leaves/audit/              write_audit
+      SHA256SUMS                    of every file of the run; `sha256sum -c audit/SHA256SUMS` in the run folder
+      study.json  jobs/  splits/    the bytes that the digests of the study, its jobs and its splits are made of
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from mitate import codec
+from mitate.errors import DataError, SettingError
+from mitate.images import ImageSet, Provenance
+from mitate.progress import Progress, Silent
+from mitate.report.cards import dataset_card
+from mitate.settings import canonical, digest, plain
+from mitate.store import disk_errors, file_digest, write_json, write_text
+from mitate.study import Run
+
+SUMS = "SHA256SUMS"
+UNLABELLED = "unlabelled"
+_LONGEST = 40  # characters of a class folder before its digest; file systems allow 255 bytes, and Japanese takes three a character
+_SPLIT_WORDS = frozenset("train training validation valid dev val test testing eval evaluation".split())  # `datasets` would read them as splits
+_DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))])  # not file names on Windows
+
+
+def write_images(images: ImageSet, folder: Path, *, progress: Progress | None = None) -> Path:
+    """Write a synthetic set as class folders of PNGs that `datasets.load_dataset("imagefolder", data_dir=folder)` opens.
+
+    The label of an image is the `label` column (a string); folder names are only made safe from it. The folder appears whole or
+    not at all: files are gathered in a hidden neighbour, which a killed write continues. A folder that holds this very set is
+    left as it is; one that holds anything else is refused. Real sets are refused too: the mark would be a lie on their images.
+    """
+    provenance = images.provenance
+    if provenance is None:
+        raise SettingError(f"{images.name!r} holds real images.", fix="write synthetic sets only: every file written here is marked as made by a model")
+    folder = Path(folder)
+    name = _identity(images, provenance)
+    if _holds(folder, name):
+        return folder
+    progress = progress or Silent()
+    building = folder.with_name(f".{folder.name}.{name[:12]}.partial")
+    with disk_errors(folder):
+        try:
+            _write_all(images, provenance, building, name, progress)
+            if folder.is_dir():
+                folder.rmdir()  # empty, as _holds has seen; a rename onto it would fail on Windows
+            os.rename(building, folder)
+        except FileNotFoundError:  # another process wrote the same set and renamed our common neighbour first
+            if not _holds(folder, name):
+                raise
+        except OSError as wrong:
+            if wrong.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not _holds(folder, name):
+                raise
+            shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def folder_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """One safe folder name a class: unique, also where upper and lower case are one, and no split word for `datasets`."""
+    taken: set[str] = {UNLABELLED}
+    names = []
+    for k, label in enumerate(classes):
+        name = _safe(label)
+        if name is None or name.casefold() in taken:
+            clean = _safe(_clean(label)) or "class"
+            name = f"{clean}-{digest('mitate.class', [k, label])[:8]}"
+        taken.add(name.casefold())
+        names.append(name)
+    return tuple(names)
+
+
+def write_audit(run_folder: Path) -> Path:
+    """Write `audit/` in a run folder: digests of every file, of the study, its jobs and the images of every split.
+
+    Everything can be checked with sha256sum alone; audit/README.md says how. An audit that is there is replaced whole.
+    """
+    run = Run(Path(run_folder))
+    study = run.read("study.json")
+    audit, fresh = run.folder / "audit", run.folder / ".audit.partial"
+    with disk_errors(run.folder):
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        (fresh / "study.json").write_bytes(canonical(study))
+        _write_splits(study, fresh / "splits")
+        jobs = _write_jobs(run.folder / "jobs.jsonl", fresh / "jobs")
+        write_text(fresh / "README.md", _audit_readme(digest("mitate.study", study), jobs))
+        files = [p for p in _files(run.folder) if p.relative_to(run.folder).parts[0] not in ("audit", ".audit.partial")]
+        write_text(fresh / SUMS, "".join(_sum_line(p, run.folder) for p in files))
+        if audit.exists():
+            old = run.folder / ".audit.old"
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(audit, old)
+            os.rename(fresh, audit)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(fresh, audit)
+    return audit
+
+
+# image folders --------------------------------------------------------------------------------------------------------
+
+
+def _identity(images: ImageSet, provenance: Provenance) -> str:
+    return digest("mitate.written", [images.digest, plain(provenance)])
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Whether `folder` holds the set `name`, whole. False where there is nothing; SettingError where there is anything else."""
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    if not folder.is_dir():
+        raise SettingError(f"{folder} is not a folder.", fix="choose another folder with --out")
+    if not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("identity")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    if found != name:
+        raise SettingError(f"{folder} is not empty and does not hold this set.", fix="choose another folder with --out, or empty it")
+    if damaged := _damaged(folder):
+        what = f"{folder} holds this set, but {len(damaged)} of its files are missing or changed ({damaged[0]})."
+        raise SettingError(what, fix="move the folder away and run again")
+    return True
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Files that SHA256SUMS lists and that are missing or changed. Files that it does not list (a ledger) are the user's."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return [SUMS]
+    listed = [line.split("  ", 1) for line in lines]
+    return [file for expected, file in listed if not (folder / file).is_file() or file_digest(folder / file) != expected]
+
+
+def _write_all(images: ImageSet, provenance: Provenance, building: Path, name: str, progress: Progress) -> None:
+    folders = folder_names(images.classes)
+    for k in {*images.labels}:
+        (building / (folders[k] if k >= 0 else UNLABELLED)).mkdir(parents=True, exist_ok=True)
+    building.mkdir(parents=True, exist_ok=True)
+    lines: list[dict[str, Any]] = []
+    sums: list[tuple[str, str]] = []
+    for i, label in enumerate(images.labels):
+        file = f"{folders[label] if label >= 0 else UNLABELLED}/{i:06d}.png"
+        seed = provenance.seeds[i] if provenance.seeds else None
+        sums.append((_write_png(images, i, building / file, f"synthetic image, {provenance.generator} {provenance.digest[:12]}, seed {seed}"), file))
+        lines.append({
+            "file_name": file,
+            "label": images.classes[label] if label >= 0 else None,
+            "caption": images.captions[i] if images.captions else None,
+            "seed": seed,
+            "generator": provenance.digest,
+            "filters": [],
+        })  # fmt: skip
+        progress.step(i + 1, len(images), file)
+    write_text(building / "metadata.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(building / "README.md", dataset_card(images))
+    write_json(building / "provenance.json", {
+        "identity": name, "images": images.digest, "count": len(images), "counts": images.counts(), "folders": dict(zip(images.classes, folders, strict=True)),
+        "provenance": provenance, "mark": codec.SOURCE_TYPE,
+    })  # fmt: skip
+    sums += [(file_digest(building / file), file) for file in ("README.md", "metadata.jsonl", "provenance.json")]
+    write_text(building / SUMS, "".join(f"{value}  {file}\n" for value, file in sums))
+    for left in building.rglob(".*.tmp"):  # of a killed write
+        left.unlink(missing_ok=True)
+
+
+def _write_png(images: ImageSet, i: int, path: Path, description: str) -> str:
+    """Write image `i`, or keep the file an earlier, killed write left whole. Returns the digest of its bytes."""
+    data = codec.encode_png(images.reader.read(i), description=description)
+    try:
+        same = path.read_bytes() == data
+    except OSError:
+        same = False
+    if not same:
+        fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        fresh.write_bytes(data)
+        os.replace(fresh, path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _safe(label: str) -> str | None:
+    """`label` if it can be a folder name everywhere as it is, or None."""
+    fine = label == _clean(label) and 0 < len(label) <= _LONGEST and label.split(".")[0].casefold() not in _DEVICES
+    return label if fine and not _SPLIT_WORDS & set(re.split(r"[-._ 0-9]+", label.casefold())) else None
+
+
+def _clean(label: str) -> str:
+    text = "".join(c if c.isalnum() or c in "._- +" else "_" for c in unicodedata.normalize("NFC", label))
+    return text.strip("._- ")[:_LONGEST].rstrip("._- ")
+
+
+# audit folders --------------------------------------------------------------------------------------------------------
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below `folder`, sorted; hidden ones are unfinished writes and left out."""
+    found = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def _sum_line(path: Path, root: Path) -> str:
+    """One line as sha256sum writes it: names with a backslash or a line break are escaped and the line starts with one."""
+    name = path.relative_to(root).as_posix()
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if name == escaped else chr(92)}{file_digest(path)}  {escaped}\n"
+
+
+def _write_splits(study: dict[str, Any], folder: Path) -> None:
+    """A text file a split: its own digest and counts as comments, then the digest of each image's pixels, sorted."""
+    data = study.get("data")
+    splits = data.get("splits") if isinstance(data, dict) else None
+    for split, facts in (splits or {}).items():
+        facts = facts if isinstance(facts, dict) else {}
+        head = [f"# split {split}", f"# digest {facts.get('digest', 'not recorded')}", f"# counts {json.dumps(facts.get('counts', {}), ensure_ascii=False)}"]
+        images = facts.get("images")
+        body = sorted(str(name) for name in images) if isinstance(images, list) else ["# image digests were not recorded"]
+        write_text(folder / f"{_safe(_clean(str(split))) or _clean(str(split)) or 'split'}.txt", "\n".join([*head, *body]) + "\n")
+
+
+def _write_jobs(path: Path, folder: Path) -> int:
+    """jobs/jobs.tsv (digest, verb, name), and for jobs whose question is recorded the bytes its digest is made of."""
+    try:
+        jobs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        jobs = []
+    except ValueError as wrong:
+        raise DataError(f"{path} cannot be read ({wrong}).", fix="run the same command again") from wrong
+    rows = []
+    for job in jobs:
+        name = str(job.get("digest", ""))
+        rows.append("\t".join(re.sub(r"\s", " ", str(job.get(key, ""))) for key in ("digest", "verb", "name")))
+        if isinstance(job.get("asked"), dict) and re.fullmatch(r"[0-9a-f]{64}", name):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{name}.json").write_bytes(canonical(job["asked"]))
+    write_text(folder / "jobs.tsv", "\n".join(["digest\tverb\tname", *rows]) + "\n")
+    return len(rows)
+
+
+def _audit_readme(study: str, jobs: int) -> str:
+    return f"""# Audit
+
+This folder lets anybody check the run without mitate and without its store. All that is needed is `sha256sum`.
+Give the commands in the run folder, the one above this.
+
+1. No file was changed after the audit was written:
+
+       sha256sum --quiet -c audit/{SUMS}
+
+   A file that is listed nowhere was added later. `sha256sum audit/{SUMS}` names the whole folder in one line: keep that line
+   somewhere else, and the folder can no longer be changed unseen.
+
+2. The question is the one that was fixed before the first job. The digest of this study is
+   `{study}`:
+
+       (printf 'mitate.study\\0'; cat audit/study.json) | sha256sum
+
+   `audit/study.json` holds the same values as `study.json`, in canonical form (sorted keys, no spaces).
+
+3. The {jobs} finished jobs are listed in `audit/jobs/jobs.tsv`. Where a job's question was recorded, its digest is
+
+       (printf 'mitate.asked\\0'; cat audit/jobs/DIGEST.json) | sha256sum
+
+   A question names the digests of its inputs, so the chain can be followed from a score back to the images.
+
+4. `audit/splits/` lists the images of each split by the digest of their pixels: the first 32 hex characters of the SHA-256 of
+   "height,width,channels", a zero byte, and the pixels as 8-bit rows. No line may be in two splits:
+
+       cat audit/splits/*.txt | grep -v '^#' | sort | uniq -d
+
+   prints nothing when no picture is in two splits (or twice in one).
+"""

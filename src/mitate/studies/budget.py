@@ -1,0 +1,132 @@
+"""A budget held by construction: speed is probed once, the integers that fit the budget are chosen, and never derived again.
+
+The order of what is given up when time is short, first to last: replicates beyond five, replicates beyond three, a third of the
+training steps, half of the generators' steps, the arms that teach least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mitate import recipe as recipes
+from mitate.errors import SettingError
+from mitate.progress import clock
+from mitate.runtime import THREADS
+from mitate.settings import plain
+
+CORE = ("real", recipes.BASELINE, "synthetic+augment", "balanced+augment", "bridged+++augment")
+PROBE_STEPS = 6
+HEADROOM = 1.25  # jobs that run side by side slow each other down, and a worker starts up once
+STARTUP = 6.0  # seconds until the first job of a worker runs
+LONGEST = 4  # the compute-matched arm gets at most this many times the steps
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds on one thread of this machine. generators: name -> (a training step, an image sampled)."""
+
+    step: float
+    generators: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Integers of a pilot that time decides."""
+
+    full: int  # replicates at full
+    steps: int
+    generator_share: float  # of the steps that its preset gives a generator
+    arms: tuple[str, ...]
+
+
+SMALL = 2  # replicates at small
+
+
+def ladder(arms: Sequence[str], *, steps: int, replicates: int) -> list[Sizes]:
+    """Every size worth trying, the best first. replicates: fixed by the user, or 0."""
+    core = tuple(a for a in arms if a in CORE)
+    full = [replicates] if replicates else [8, 5, 4, 3]
+    least = full[-1]
+    rows = [Sizes(r, steps, 1.0, tuple(arms)) for r in full]
+    rows += [Sizes(least, max(60, steps * 2 // 3), 1.0, tuple(arms)), Sizes(least, max(60, steps * 2 // 3), 0.5, tuple(arms))]
+    if any(recipes.parse(a).uses_synthetic for a in core) and len(core) < len(arms):
+        rows += [Sizes(least, max(60, steps * 2 // 3), 0.5, core)]
+    rows += [Sizes(least, max(60, steps // 2), 0.25, rows[-1].arms), Sizes(least, 60, 0.1, rows[-1].arms)]
+    return rows
+
+
+def estimate(sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int) -> dict[str, float]:
+    """Seconds of one worker for one job of each verb (`fit:vae`), and `total` for the whole pilot."""
+    seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": 0.1, "copies": 0.3, "align": 1.0, "pick": 0.1}
+    made = 0.0
+    for name, (step, image) in speeds.generators.items():
+        seconds[f"fit:{name}"] = max(1, round(generator_steps[name] * sizes.generator_share)) * step
+        seconds[f"sample:{name}"] = images * image + 0.1
+        made += seconds[f"fit:{name}"] + seconds[f"sample:{name}"]
+    cells = cells_small + sizes.full * folds
+    trainings = 0.0
+    for arm in sizes.arms:
+        recipe = recipes.parse(arm)
+        factor = long_steps / sizes.steps if recipe.compute_matched else 1.0
+        trainings += (len(speeds.generators) if recipe.uses_synthetic else 1) * factor * (seconds["train"] + 2 * seconds["predict"])
+    seconds["total"] = cells * (made + trainings)
+    return seconds
+
+
+def choose(
+    arms: Sequence[str], speeds: Speeds, *, budget: float, steps: int, replicates: int, generator_steps: Mapping[str, int], images: int, small: int, folds: int, workers: int
+) -> tuple[Sizes, int, dict[str, float]]:
+    """The best sizes whose whole pilot takes at most `budget` seconds: (sizes, steps of the compute-matched arm, estimates)."""
+    tried: list[float] = []
+    for sizes in ladder(arms, steps=steps, replicates=replicates):
+        matched = matched_steps(sizes, speeds, generator_steps=generator_steps, images=images)
+        seconds = estimate(sizes, speeds, generator_steps=generator_steps, images=images, cells_small=small, folds=folds, long_steps=matched)
+        wall = seconds["total"] / max(1, workers) * HEADROOM + STARTUP
+        tried.append(wall)
+        if wall <= budget:
+            return sizes, matched, {**seconds, "wall": wall}
+    raise SettingError(
+        f"A budget of {clock(budget)} is too small: the smallest pilot on this machine takes about {clock(min(tried))}.",
+        fix=f"give --budget {max(1, round(min(tried) * 1.3 / 60 + 0.5))}m, fewer generators or a smaller --size",
+    )
+
+
+def matched_steps(sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int) -> int:
+    """Steps of the compute-matched arm: its own, and as many more as the cheapest generator's fit and sampling would buy."""
+    costs = [max(1, round(generator_steps[n] * sizes.generator_share)) * step + images * image for n, (step, image) in speeds.generators.items()]
+    extra = round(min(costs, default=0.0) / speeds.step)
+    return min(LONGEST * sizes.steps, sizes.steps + extra)
+
+
+def probe(shape: tuple[int, int, int], n_classes: int, *, backbone: Mapping[str, Any], weights: Any, training: Any, kinds: Mapping[str, Any]) -> Speeds:
+    """Measure the speed of a training step and of every generator kind, on one thread, with made-up images of this shape."""
+    import time
+
+    import numpy as np
+
+    from mitate.generator import Pixels
+    from mitate.generators.probe import probe as probe_generator
+    from mitate.runtime import torch_threads
+    from mitate.training.loop import train
+    from mitate.verbs import build_classifier
+
+    rng = np.random.default_rng(0)
+    n = max(2 * n_classes, 16)
+    data = Pixels(rng.integers(0, 256, (n, *shape), dtype=np.uint8), np.arange(n, dtype=np.int64) % n_classes, n_classes)
+
+    def seconds(steps: int) -> float:
+        started = time.perf_counter()
+        train(
+            recipes.parse("balanced+augment"), lambda: build_classifier(backbone, shape, n_classes, weights),
+            real=data, synthetic=data, training=type(training)(**{**plain(training), "steps": steps}), seed=0, pretrained=weights is not None,
+        )  # fmt: skip
+        return time.perf_counter() - started
+
+    with torch_threads(THREADS):
+        seconds(1)
+        once, more = seconds(1), seconds(1 + PROBE_STEPS)
+        step = max((more - once) / PROBE_STEPS, 1e-4)
+        generators = {name: probe_generator(kind, shape, n_classes) for name, kind in kinds.items()}
+    return Speeds(step, generators)

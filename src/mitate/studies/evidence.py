@@ -1,0 +1,146 @@
+"""What a run folder shows beside its answer: sample pictures with their nearest real ones, the candidate's images, the jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mitate import codec
+from mitate.images import Provenance, from_arrays
+from mitate.metrics.privacy import COPY
+from mitate.report.sets import write_images
+from mitate.store import Entry, Store, write_json, write_text
+from mitate.studies.arms import Cell
+from mitate.studies.stages import State
+from mitate.study import Job
+from mitate.verbs import read_facts, read_pixels
+
+PICTURES = 4  # of each class
+CLASSES = 12  # at most, in the samples
+
+
+def write_samples(state: State, store: Store, folder: Path) -> None:
+    """`samples/`: real images of each class, and each generator's first images with the nearest training image of each."""
+    cell = state.cells[0]
+    train = _entry(store, cell.train)
+    real, classes = read_pixels(train), list(state.study.data["classes"])
+    fresh = folder / ".samples.tmp"
+    shutil.rmtree(fresh, ignore_errors=True)
+    saved: dict[int, str] = {}
+
+    def real_file(row: int) -> str:
+        if row not in saved:
+            saved[row] = f"real/{row:05d}.png"
+            _write(fresh / saved[row], real.x[row], synthetic=False)
+        return saved[row]
+
+    shown = range(min(CLASSES, len(classes)))
+    found: dict[str, Any] = {
+        "size": int(real.x.shape[1]),
+        "channels": int(real.x.shape[3]),
+        "classes": [classes[k] for k in shown],
+        "real": {classes[k]: [real_file(int(r)) for r in np.flatnonzero(real.y == k)[:PICTURES]] for k in shown},
+        "generators": {},
+    }
+    for number, generator in enumerate(state.study.sizes["generators"]):
+        images, check = (state.entries.get(job) for job in (state.jobs.synthetic(generator, cell), state.jobs.checked(generator, cell)))
+        if images is None or check is None:
+            continue
+        made = read_pixels(images)
+        with np.load(check.path("nearest.npz"), allow_pickle=False) as arrays:
+            ratios, nearest = arrays["ratios"], arrays["nearest"]
+        found["generators"][generator] = {
+            classes[k]: [
+                {
+                    "file": _write(fresh / f"synthetic-{number}" / f"{row:05d}.png", made.x[row], synthetic=True),
+                    "nearest": real_file(int(nearest[row])),
+                    "ratio": float(ratios[row]),
+                    "copy": bool(ratios[row] < COPY),
+                }
+                for row in _shown_rows(made.y, ratios, k)
+            ]
+            for k in shown
+        }
+    write_json(fresh / "samples.json", found)
+    shutil.rmtree(folder / "samples", ignore_errors=True)
+    fresh.rename(folder / "samples")
+
+
+def write_candidate(state: State, store: Store, folder: Path) -> int:
+    """`synthetic/`: the candidate's images of its first replicate at full, as an image folder. Returns how many."""
+    if state.candidate is None or state.candidate.generator is None or state.test is None:
+        return 0
+    generator = state.candidate.generator
+    first = state.test.replicates(state.candidate)[0]
+    cell = next(c for c in state.cells if c.replicate == first)
+    aligned = "align" in state.candidate.recipe.split("+")
+    job = state.jobs.aligned(generator, cell) if aligned else state.jobs.synthetic(generator, cell)
+    entry = state.entries[job]
+    made = read_pixels(entry)
+    seeds = np.load(entry.path("seeds.npy"), allow_pickle=False) if entry.path("seeds.npy").exists() else []
+    source = state.study.sizes["generators"][generator]
+    provenance = Provenance(
+        generator, _parent(job), {"options": source.get("options", {}), "job": job.name}, (entry.digest, *job.asked.inputs.values()), tuple(int(s) for s in seeds)
+    )
+    images = from_arrays(made.x, made.y, classes=read_facts(entry)["classes"], name=f"{state.study.data['name']}-{generator}", split="synthetic", provenance=provenance)
+    write_images(images, folder / "synthetic")
+    return len(images)
+
+
+def write_jobs(state: State, folder: Path) -> dict[str, float]:
+    """`jobs.jsonl`: every job in the order of the plan. Returns seconds of work by verb, each result counted once."""
+    seconds: dict[str, float] = {}
+    lines, seen = [], set()
+    for job, entry in sorted(state.entries.items(), key=lambda pair: pair[0].name):
+        if entry.digest in seen:
+            continue
+        seen.add(entry.digest)
+        spent = float(entry.result.get("seconds", 0.0))
+        seconds[job.verb] = seconds.get(job.verb, 0.0) + spent
+        facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "files")}
+        row = {
+            "name": job.name, "verb": job.verb, "digest": entry.digest, "settings": job.asked.settings, "inputs": job.asked.inputs, "seconds": round(spent, 3),
+            "reused": entry.digest in state.reused, "files": entry.result.get("files", {}), "facts": facts,
+        }  # fmt: skip
+        lines.append(json.dumps(row, ensure_ascii=False, sort_keys=True))
+    write_text(folder / "jobs.jsonl", "\n".join(lines) + "\n")
+    return seconds
+
+
+def _shown_rows(y: np.ndarray, ratios: np.ndarray, k: int) -> list[int]:
+    """The first images of a class and, in the last place, the one most like a training image: the worst case is always shown."""
+    mine = np.flatnonzero(y == k)
+    worst = int(mine[ratios[mine].argmin()])
+    first = [int(r) for r in mine[:PICTURES]]
+    return first if worst in first else [*first[: PICTURES - 1], worst]
+
+
+def _parent(job: Job) -> str:
+    """Digest of the generator that made the images of a sample, pick or align job."""
+    asked = job.asked
+    if asked.verb == "align":
+        synthetic = job.inputs["synthetic"]
+        assert isinstance(synthetic, Job)
+        return _parent(synthetic)
+    return asked.inputs.get("generator") or asked.inputs["source"]
+
+
+def _entry(store: Store, digest: str) -> Entry:
+    entry = store.get(digest)
+    assert entry is not None, "image sets are kept before a stage runs"
+    return entry
+
+
+def _write(path: Path, pixels: np.ndarray, *, synthetic: bool) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if synthetic:
+        path.write_bytes(codec.encode_png(pixels))
+    else:
+        codec.to_image(pixels).save(path, "PNG")
+    return f"{path.parent.name}/{path.name}"
+
+

@@ -1,0 +1,140 @@
+"""The verdict and its rules: three answers, a test split opened at most three times, and what a test can show at all.
+
+The rule looks at one interval: that of the candidate's gain over the baseline on the test split.
+
+    go              the whole interval lies above the smallest worthwhile gain
+    stop            the whole interval lies below it
+    more evidence   neither
+
+The first look uses the 95 % interval, the second and third 97.5 %: one-sided errors of 2.5 + 1.25 + 1.25 %, so that over all three
+looks a false `go` and a false `stop` each stay within 5 %.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from mitate.errors import DataError
+from mitate.metrics.intervals import Interval
+from mitate.store import Store, disk_errors
+
+Verdict = Literal["go", "stop", "more evidence"]
+CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3
+COPIES_MARGIN = 0.05  # share of copies above the hold-out's own that no generator may exceed
+POWER = 0.8
+
+# Planning values for the smallest detectable gain, before anything has been measured; experiments/LOG.md says where they come from.
+PLAN_ROW_SD = 0.025  # spread of a replicate's gain
+PLAN_IMAGE_VARIANCE = 0.10  # variance over images of the mean paired difference
+
+
+def decide(gain: Interval, *, worthwhile: float) -> Verdict:
+    """The verdict on one interval."""
+    if gain.low > worthwhile:
+        return "go"
+    if gain.high < worthwhile:
+        return "stop"
+    return "more evidence"
+
+
+def detectable(*, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE) -> float:
+    """The gain above the worthwhile one that gets a `go` with 80 % power."""
+    v_rows, v_images = row_sd**2 / replicates, image_variance / test_images
+    df = (v_rows + v_images) ** 2 / (v_rows**2 / max(1, replicates - 1) + v_images**2 / max(1, test_images - 1))
+    return float((stats.t.ppf(0.5 + confidence / 2, df) + stats.t.ppf(POWER, df)) * math.sqrt(v_rows + v_images))
+
+
+def detectable_from(gain: Interval, *, confidence: float) -> float:
+    """The same from a measured interval's standard error."""
+    return float((stats.t.ppf(0.5 + confidence / 2, gain.df) + stats.t.ppf(POWER, gain.df)) * gain.se)
+
+
+def smaller_by(*, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE) -> list[dict[str, Any]]:
+    """What would make the detectable gain smaller, and to what."""
+    spread = {"row_sd": row_sd, "image_variance": image_variance, "confidence": confidence}
+    options = []
+    for images in (2 * test_images, 4 * test_images):
+        options.append({"change": "test_images", "to": images, "gain": detectable(test_images=images, replicates=replicates, **spread)})
+    options.append({"change": "replicates", "to": 2 * replicates, "gain": detectable(test_images=test_images, replicates=2 * replicates, **spread)})
+    return options
+
+
+# the ledger of opened test images -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at test images by one study."""
+
+    study: str
+    test: str
+    run: str
+    images: tuple[str, ...]
+
+
+def look_number(store: Store, *, study: str, images: tuple[str, ...]) -> int:
+    """Which look at these test images `study` is: 1 to 3. The same study again is the same look. DataError for a fourth.
+
+    Another run counts as a look when it shares a tenth of the smaller test split: overlapping tests share their luck.
+    """
+    mine, before = set(images), []
+    for opening in _openings(store):
+        shared = len(mine.intersection(opening.images))
+        if shared and shared >= 0.1 * min(len(mine), len(opening.images)) and opening.study not in before:
+            before.append(opening.study)
+    if study in before:
+        return before.index(study) + 1
+    if len(before) >= len(CONFIDENCE):
+        raise DataError(
+            f"These test images were opened {len(before)} times already; a further look would no longer be honest.", fix="collect new test images, and test on those"
+        )
+    return len(before) + 1
+
+
+def record_opening(store: Store, *, study: str, test: str, run: Path, images: tuple[str, ...]) -> None:
+    """Write the opening down, once a study, before any test image is looked at."""
+    if any(o.study == study for o in _openings(store)):
+        return
+    line = json.dumps({"study": study, "test": test, "run": run.name, "images": list(images)}, ensure_ascii=False)
+    with disk_errors(store.root):
+        store.root.mkdir(parents=True, exist_ok=True)
+        path = _ledger(store)
+        whole = not path.exists() or path.read_bytes()[-1:] in (b"\n", b"")
+        with open(path, "a", encoding="utf-8") as out:
+            out.write(("" if whole else "\n") + line + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+
+
+def _openings(store: Store) -> list[Opening]:
+    """The readable lines of the ledger; a line that a full disk cut short was never an opening, the study stops before it looks."""
+    try:
+        lines = _ledger(store).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            facts = json.loads(line)
+            found.append(Opening(facts["study"], facts["test"], facts["run"], tuple(facts["images"])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _ledger(store: Store) -> Path:
+    return store.root / "openings.jsonl"
+
+
+def above_chance(contributions: np.ndarray, *, chance: float) -> tuple[float, float, bool]:
+    """Mean, its upper 97.5 % bound, and whether that bound lies above chance: can a model learn anything from these labels?"""
+    mean, half = float(contributions.mean()), 1.96 * float(contributions.std(ddof=1)) / math.sqrt(len(contributions))
+    return mean, mean + half, mean + half > chance

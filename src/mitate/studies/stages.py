@@ -1,0 +1,243 @@
+"""The three stages of a pilot. `look` and `small` see the selection split only; the test split is opened once, at `full`.
+
+    look    one replicate: does a generator copy? can anything be learnt from its labels? Generators are dropped.
+    small   two replicates of every arm: arms that cannot reach the worthwhile gain are dropped, one candidate is chosen.
+    full    fresh replicates: the candidate against the baseline on the test split. Fresh, because the candidate was chosen
+            for doing well in the small ones, luck included.
+
+With cross-fitting (too few images for a test split of its own) every image is a test image once a replicate, so nothing may be
+chosen on scores: the candidate is fixed before the run and only the copies gate can drop a generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mitate.engine import Engine
+from mitate.metrics import measures, privacy
+from mitate.metrics.intervals import Interval, pooled_row_se, two_way
+from mitate.metrics.measures import Measure
+from mitate.score import Score
+from mitate.store import Entry
+from mitate.studies import gates
+from mitate.studies.arms import Arm, Cell, Jobs, Predictions, answers, arms_of
+from mitate.study import Job, Study
+
+BASELINE_LOOK = "synthetic+augment"  # the arm by which `look` judges a generator's labels
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Why an arm or a generator went no further: a code for the words, the numbers in it, and the English sentence."""
+
+    code: str
+    values: Mapping[str, Any]
+    why: str
+
+
+@dataclass
+class State:
+    """What a pilot knows so far."""
+
+    study: Study
+    measure: Measure
+    cells: list[Cell]
+    jobs: Jobs
+    stage: str = "look"
+    alive: list[str] = field(default_factory=list)  # generators
+    dropped_generators: dict[str, Dropped] = field(default_factory=dict)
+    dropped_arms: dict[Arm, Dropped] = field(default_factory=dict)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    not_measured: list[dict[str, str]] = field(default_factory=list)
+    selection: Predictions | None = None
+    test: Predictions | None = None
+    candidate: Arm | None = None
+    best_high: float | None = None  # the best upper bound on the selection split, where the pilot stopped for futility
+    entries: dict[Job, Entry] = field(default_factory=dict)
+    reused: set[str] = field(default_factory=set)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Arms still alive, the baseline first."""
+        return [a for a in arms_of(self.study.sizes["arms"], self.alive) if a not in self.dropped_arms]
+
+    @property
+    def baseline(self) -> Arm:
+        return arms_of(self.study.sizes["arms"], self.alive)[0]
+
+    @property
+    def worthwhile(self) -> float:
+        return float(self.study.plan["worthwhile"])
+
+
+def open_state(study: Study, cells: list[Cell]) -> State:
+    """The state before anything has run."""
+    measure = measures.thaw(study.sizes["measure"], study.data["classes"])
+    jobs = Jobs(study.sizes, study.estimates, seed=study.plan["seed"])
+    return State(study, measure, cells, jobs, alive=list(study.sizes["generators"]))
+
+
+Done = Callable[[Job, Entry, bool], None]
+
+
+def look(state: State, engine: Engine, done: Done) -> None:
+    """One replicate: the gates that a generator must pass."""
+    state.stage = "look"
+    cell = state.cells[0]
+    cross = bool(state.study.sizes["cross_fit"])
+    checks = {g: state.jobs.checked(g, cell) for g in state.alive}
+    judged = {} if cross else {g: state.jobs.predicted(Arm(BASELINE_LOOK, g), cell, "selection") for g in state.alive}
+    found = _run(state, engine, [*checks.values(), *judged.values()], done)
+    y = np.zeros(0, np.int64) if cross else _labels(engine, cell.selection)
+    for generator in list(state.alive):
+        drop = _copies_gate(state, generator, found[checks[generator]].result)
+        if drop is None and generator in judged:
+            drop = _labels_gate(state, generator, y, answers(state.measure, found[judged[generator]]))
+        if drop is not None:
+            state.alive.remove(generator)
+            state.dropped_generators[generator] = drop
+
+
+def small(state: State, engine: Engine, done: Done) -> None:
+    """Two replicates of every arm on the selection split: drop what cannot reach the worthwhile gain, choose the candidate."""
+    if state.study.sizes["cross_fit"]:
+        wanted = state.study.sizes["candidate"]
+        state.candidate = next((a for a in state.arms if a.synthetic and a.recipe == wanted), next((a for a in state.arms if a.synthetic), None))
+        return
+    state.stage = "small"
+    cells = [c for c in state.cells if c.replicate < state.study.sizes["small"]]
+    state.selection = _predictions(state, engine, cells, "selection", done)
+    baseline = state.baseline
+    others = [a for a in state.arms if a != baseline]
+    paired = {a: state.selection.paired(a, baseline) for a in others}
+    pooled = pooled_row_se(list(paired.values()))
+    df = state.measure.df_images(state.selection.y)
+    gains = {a: two_way(t, confidence=gates.CONFIDENCE[0], se_replicates=pooled, df_images=df) for a, t in paired.items()}
+    for arm, gain in gains.items():
+        reaches = gain.high >= state.worthwhile
+        state.gates.append(_gate("reach", "small", arm.label, f"the gain on the selection split may reach {state.worthwhile:g}", gain, passed=reaches))
+        if not reaches:
+            values = {"high": gain.high, "worthwhile": state.worthwhile}
+            state.dropped_arms[arm] = Dropped("cannot_reach", values, f"its gain on the selection split is at most {gain.high:.3g}, below the worthwhile {state.worthwhile:g}")
+    hopeful = [a for a in state.arms if a.synthetic]
+    if hopeful:
+        state.candidate = max(hopeful, key=lambda a: gains[a].value)
+    else:
+        state.best_high = max((g.high for a, g in gains.items() if a.synthetic), default=None)
+
+
+def full(state: State, engine: Engine, done: Done) -> None:
+    """Fresh replicates on the test split. The caller has written the opening down."""
+    state.stage = "full"
+    rounds = state.study.sizes["full"]
+    first = state.study.sizes["small"]
+    cells = [c for c in state.cells if first <= c.replicate < first + rounds[0]]
+    state.test = _predictions(state, engine, cells, "test", done)
+    late = [c for c in state.cells if c.replicate >= first + rounds[0]]
+    if late and state.candidate is not None:
+        _predictions(state, engine, late, "test", done, arms=[state.baseline, state.candidate], into=state.test)
+
+
+def gain_on_test(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None, measure: Measure | None = None, rows: np.ndarray | None = None) -> Interval:
+    """Interval of an arm's gain over the baseline on the test split. rows: only these images."""
+    assert state.test is not None
+    return interval_of(state, state.test.paired(arm, state.baseline, measure), confidence=confidence, groups=groups, measure=measure, rows=rows)
+
+
+def interval_of(
+    state: State, table: np.ndarray, *, confidence: float, groups: np.ndarray | None, measure: Measure | None = None, rows: np.ndarray | None = None
+) -> Interval:
+    """Two-way interval of a table on the test split, with what cross-fitting adds."""
+    assert state.test is not None
+    measure = measure or state.measure
+    folds = state.study.sizes["folds"]
+    overlap = 1 / (folds - 1) if folds > 1 else 0.0
+    df = measure.df_images(state.test.y)
+    if rows is not None:
+        table, groups, df = table[:, rows], groups[rows] if groups is not None else None, None
+    return two_way(table, confidence=confidence, groups=groups, df_images=df, overlap=overlap)
+
+
+# gates ----------------------------------------------------------------------------------------------------------------
+
+
+def _copies_gate(state: State, generator: str, facts: Mapping[str, Any]) -> Dropped | None:
+    rule = f"share of copies at most {gates.COPIES_MARGIN:.0%} above the hold-out's own share"
+    metric = privacy.COPIES
+    if not facts["measured"]:
+        state.gates.append(_gate("copies", "look", generator, rule, None, passed=None, note=facts["why"]))
+        state.not_measured.append({"what": f"copies of {generator}", "why": facts["why"]})
+        state.scores.append(Score(metric.name, metric.axis, generator, None, note=facts["why"]))
+        return None
+    share, floor, excess = (Interval(**facts[k]) for k in ("share", "floor", "excess"))
+    passed = excess.low <= gates.COPIES_MARGIN
+    state.gates.append({**_gate("copies", "look", generator, rule, share, passed=passed), "floor": floor.value})
+    common: dict[str, Any] = {"features": privacy.FEATURES, "subject": generator, "axis": metric.axis}
+    state.scores.append(Score(metric.name, value=share.value, low=share.low, high=share.high, n=share.n, floor=floor.value, **common))
+    nearer = Interval(**facts["nearer"])
+    state.scores.append(Score(privacy.NEARER.name, value=nearer.value, low=nearer.low, high=nearer.high, n=nearer.n, floor=0.5, **common))
+    if passed:
+        return None
+    why = f"{share.value:.0%} of its images are copies of training images (hold-out: {floor.value:.0%})"
+    return Dropped("copies", {"share": share.value, "floor": floor.value}, why)
+
+
+def _labels_gate(state: State, generator: str, y: np.ndarray, said: np.ndarray) -> Dropped | None:
+    """A model trained on these images alone must be able to beat chance on real ones (balanced accuracy, so 1 / classes)."""
+    chance = 1 / len(state.measure.classes)
+    balanced = Measure("balanced", state.measure.classes)
+    mean, high, passed = gates.above_chance(balanced.contributions(y, said), chance=chance)
+    interval = Interval(mean, 2 * mean - high, high, len(y))
+    state.gates.append(
+        {**_gate("labels", "look", generator, "a model trained on its images alone may beat chance on real ones", interval, passed=passed), "floor": chance}
+    )
+    state.scores.append(
+        Score("trained_on_synthetic", "utility", generator, mean, interval.low, interval.high, len(y), floor=chance, note="balanced accuracy on the selection split")
+    )
+    if passed:
+        return None
+    return Dropped("useless_labels", {"score": mean, "chance": chance}, f"a model trained on its images alone scores {mean:.0%} on real ones; chance is {chance:.0%}")
+
+
+def _gate(name: str, stage: str, subject: str, rule: str, measured: Interval | None, *, passed: bool | None, note: str = "") -> dict[str, Any]:
+    found = {k: getattr(measured, k) if measured is not None else None for k in ("value", "low", "high", "n")}
+    return {"name": name, "stage": stage, "subject": subject, "rule": rule, **found, "floor": None, "passed": passed, "note": note}
+
+
+# running --------------------------------------------------------------------------------------------------------------
+
+
+def _run(state: State, engine: Engine, jobs: list[Job], done: Done) -> dict[Job, Entry]:
+    found = engine.run(jobs, done=done)
+    state.entries |= found
+    return found
+
+
+def _predictions(
+    state: State, engine: Engine, cells: list[Cell], split: str, done: Done, *, arms: list[Arm] | None = None, into: Predictions | None = None
+) -> Predictions:
+    arms = state.arms if arms is None else arms
+    jobs = {(a, c): state.jobs.predicted(a, c, split) for c in cells for a in arms}
+    found = _run(state, engine, list(jobs.values()), done)
+    folded = state.study.sizes["folds"] > 1 and split == "test"
+    if folded:
+        rows = {c.test: np.asarray(state.study.data["test_rows"][f"{c.replicate}/{c.fold}"], dtype=np.int64) for c in cells}
+        y = np.asarray(state.study.data["labels"], dtype=np.int64)
+    else:
+        y = _labels(engine, getattr(cells[0], split))
+        rows = {getattr(c, split): np.arange(len(y)) for c in cells}
+    table = into or Predictions(state.measure, y)
+    for (arm, cell), job in jobs.items():
+        table.add(arm, cell.replicate, rows[getattr(cell, split)], answers(state.measure, found[job]))
+    return table
+
+
+def _labels(engine: Engine, digest: str) -> np.ndarray:
+    entry = engine.store.get(digest)
+    assert entry is not None, "image sets are kept before a stage runs"
+    return np.load(entry.path("y.npy"), allow_pickle=False)

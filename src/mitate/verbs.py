@@ -1,0 +1,254 @@
+"""What a job can do: fit, sample, pick, align, copies, train, predict. Each takes stored results and makes one more.
+
+A verb reads its inputs from the store and its settings from a plain record, so a job can run in any process that sees the store.
+Raise a verb's version when what it computes changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mitate import registry
+from mitate.errors import DataError, JobError, MitateError
+from mitate.generator import Generator, Pixels, image_seeds
+from mitate.images import ArrayReader, ImageSet
+from mitate.progress import Progress, Silent
+from mitate.runtime import seed_of, torch_threads
+from mitate.settings import record
+from mitate.store import Asked, Entry, Store, write_json
+
+
+BLOCK = 512  # images sampled between two checkpoints
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a verb is given."""
+
+    inputs: Mapping[str, Entry]
+    settings: Mapping[str, Any]
+    folder: Path
+    checkpoint: Path
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb and the version of what it computes."""
+
+    run: Callable[[Work], dict[str, Any]]
+    version: int
+
+
+def perform(store: Store, asked: Asked, *, progress: Progress | None = None) -> Entry:
+    """The result of `asked`, from the store or made now. Errors are MitateErrors."""
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        inputs = {}
+        for role, name in asked.inputs.items():
+            if (entry := store.get(name)) is None:
+                raise JobError(f"The {role} of a {asked.verb} job ({name[:12]}) is not in the store.", fix="run the same command again")
+            inputs[role] = entry
+        with torch_threads():
+            return VERBS[asked.verb].run(Work(inputs, asked.settings, folder, checkpoint, progress or Silent()))
+
+    try:
+        return store.make(asked, build)
+    except (MitateError, KeyboardInterrupt):
+        raise
+    except MemoryError as wrong:
+        raise JobError(f"A {asked.verb} job ran out of memory.", fix="use a smaller --size, or fewer workers (--engine local:1)") from wrong
+    except Exception as wrong:
+        raise JobError(f"A {asked.verb} job failed: {type(wrong).__name__}: {wrong}", fix="the settings it ran with are in jobs.jsonl; finished jobs are kept") from wrong
+
+
+# images in the store --------------------------------------------------------------------------------------------------
+
+
+def keep_images(store: Store, images: ImageSet, *, size: int, channels: int) -> str:
+    """Put prepared pixels into the store, once, and return their digest: what jobs read instead of the user's folder."""
+    asked = Asked("images", 1, {"size": size, "channels": channels}, {"images": images.digest})
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        np.save(folder / "x.npy", images.pixels(size=size, channels=channels), allow_pickle=False)
+        np.save(folder / "y.npy", images.y, allow_pickle=False)
+        write_json(folder / "facts.json", {"classes": images.classes, "digests": images.digests, "names": images.names, "groups": images.groups})
+        return {"images": len(images), "seconds": 0.0}
+
+    return store.make(asked, build).digest
+
+
+def keep_file(store: Store, path: Path, *, digest: str) -> str:
+    """Put a weights file into the store, once, and return the digest of that object."""
+    asked = Asked("file", 1, {}, {"content": digest})
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        (folder / "weights.safetensors").write_bytes(path.read_bytes())
+        return {"seconds": 0.0}
+
+    return store.make(asked, build).digest
+
+
+def read_pixels(entry: Entry) -> Pixels:
+    """Images of a stored set: x uint8 [n, h, w, c], y int64 [n]."""
+    x = np.load(entry.path("x.npy"), allow_pickle=False)
+    return Pixels(x, np.load(entry.path("y.npy"), allow_pickle=False), len(read_facts(entry)["classes"]))
+
+
+def read_facts(entry: Entry) -> dict[str, Any]:
+    return json.loads(entry.path("facts.json").read_text(encoding="utf-8"))
+
+
+def as_images(entry: Entry, *, name: str) -> ImageSet:
+    """A stored set as an ImageSet."""
+    data, facts = read_pixels(entry), read_facts(entry)
+    groups = facts.get("groups")
+    return ImageSet(
+        name=name, classes=tuple(facts["classes"]), labels=tuple(int(k) for k in data.y), digests=tuple(facts["digests"]), reader=ArrayReader(data.x),
+        names=tuple(facts["names"]), groups=tuple(groups) if groups else None,
+    )  # fmt: skip
+
+
+# the verbs ------------------------------------------------------------------------------------------------------------
+
+
+def load_fitted(entry: Entry) -> Generator:
+    """The generator that a `fit` job made."""
+    asked = json.loads(entry.path("asked.json").read_text())["settings"]
+    return kind_of(asked["kind"], asked["options"]).load(entry.folder)
+
+
+def kind_of(name: str, options: Mapping[str, Any]) -> Any:
+    """A generator kind with its settings."""
+    return record(registry.find("generator", name), options, where=f"generator {name}")
+
+
+def _fit(work: Work) -> dict[str, Any]:
+    kind = kind_of(work.settings["kind"], work.settings["options"])
+    train, selection = read_pixels(work.inputs["train"]), read_pixels(work.inputs["selection"])
+    facts = kind.fit(train, selection, seed=work.settings["seed"], folder=work.folder, checkpoint=work.checkpoint, progress=work.progress)
+    return {**facts, "kind": work.settings["kind"], "classes": read_facts(work.inputs["train"])["classes"], "shape": list(train.x.shape[1:])}
+
+
+def _sample(work: Work) -> dict[str, Any]:
+    """Images in blocks that outlive a kill; image i of a class has seed i, however many are asked for."""
+    generator, facts = load_fitted(work.inputs["generator"]), read_facts(work.inputs["like"])
+    n, seed, classes = work.settings["per_class"], work.settings["seed"], facts["classes"]
+    y = np.repeat(np.arange(len(classes), dtype=np.int64), n)
+    seeds = np.concatenate([image_seeds(seed, n, condition=k) for k in range(len(classes))])
+    parts = []
+    for start in range(0, len(y), BLOCK):
+        rows, path = slice(start, start + BLOCK), work.checkpoint / f"x{start}.npy"
+        if not path.exists():
+            with open(path.with_suffix(".tmp"), "wb") as out:
+                np.save(out, generator.sample(seeds[rows], y[rows]), allow_pickle=False)
+            path.with_suffix(".tmp").replace(path)
+        parts.append(np.load(path, allow_pickle=False))
+        work.progress.step(min(start + BLOCK, len(y)), len(y), "images")
+    return _keep(work.folder, np.concatenate(parts), y, classes, seeds)
+
+
+def _pick(work: Work) -> dict[str, Any]:
+    """Images made elsewhere: `per_class` of each class in an order fixed by content and seed, so fewer are part of more."""
+    source, facts = read_pixels(work.inputs["source"]), read_facts(work.inputs["source"])
+    rows: list[int] = []
+    for k, name in enumerate(facts["classes"]):
+        mine = sorted(np.flatnonzero(source.y == k), key=lambda i: seed_of("pick", work.settings["seed"], facts["digests"][i]))
+        if not mine:
+            raise DataError(f"The outside images have none of class {name!r}.", fix="add some, or leave this generator out")
+        rows += mine[: work.settings["per_class"]]
+    return _keep(work.folder, source.x[rows], source.y[rows], facts["classes"], None)
+
+
+def _align(work: Work) -> dict[str, Any]:
+    synthetic, train, facts = read_pixels(work.inputs["synthetic"]), read_pixels(work.inputs["train"]), read_facts(work.inputs["synthetic"])
+    kind = registry.find("adapter", "alignment")()
+    adapter = kind.fit(synthetic.x, train.x, base=work.inputs["synthetic"].digest, parents=(work.inputs["train"].digest,))
+    adapter.save(work.folder)
+    return _keep(work.folder, kind.apply(adapter, synthetic.x), synthetic.y, facts["classes"], None)
+
+
+def _copies(work: Work) -> dict[str, Any]:
+    from mitate.metrics import privacy
+
+    synthetic, train, fresh = (privacy.features(read_pixels(work.inputs[role]).x) for role in ("synthetic", "train", "holdout"))
+    try:
+        found = privacy.copies(synthetic, train, fresh)
+        nearer = privacy.nearer_to_train(synthetic, train, fresh, seed=0)
+    except ValueError as too_few:
+        ratios, nearest = privacy.ratio_to_nearest(synthetic, train) if len(train) >= 3 else (np.ones(len(synthetic)), np.zeros(len(synthetic), np.int64))
+        np.savez(work.folder / "nearest.npz", ratios=ratios, nearest=nearest)
+        return {"measured": False, "why": str(too_few)}
+    np.savez(work.folder / "nearest.npz", ratios=found.ratios, nearest=found.nearest)
+    return {
+        "measured": True,
+        "share": asdict(found.share),
+        "floor": asdict(found.floor),
+        "excess": asdict(found.excess),
+        "nearer": asdict(nearer),
+        "fresh": len(fresh),
+    }
+
+
+def _train(work: Work) -> dict[str, Any]:
+    from safetensors.torch import save_file
+
+    from mitate.recipe import parse
+    from mitate.training.loop import Training, train
+
+    real = read_pixels(work.inputs["real"])
+    synthetic = read_pixels(work.inputs["synthetic"]) if "synthetic" in work.inputs else None
+    backbone = work.settings["backbone"]
+    model = train(
+        parse(work.settings["arm"]), lambda: build_classifier(backbone, real.x.shape[1:], real.n_classes, work.inputs.get("weights")),
+        real=real, synthetic=synthetic, training=record(Training, work.settings["training"], where="training"),
+        seed=work.settings["seed"], pretrained=backbone["name"] != "small", checkpoint=work.checkpoint, progress=work.progress,
+    )  # fmt: skip
+    state = {k: v.contiguous() for k, v in model.state_dict().items() if not (model.frozen and k.startswith("body."))}
+    save_file(state, work.folder / "model.safetensors")
+    return {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _predict(work: Work) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    from mitate.training.loop import predict
+
+    images = read_pixels(work.inputs["images"])
+    model = build_classifier(work.settings["backbone"], images.x.shape[1:], images.n_classes, work.inputs.get("weights"))
+    model.load_state_dict(load_file(work.inputs["model"].path("model.safetensors")), strict=not model.frozen)
+    np.save(work.folder / "probabilities.npy", predict(model, images.x), allow_pickle=False)
+    return {}
+
+
+def build_classifier(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int, weights: Entry | None) -> Any:
+    """The network that a backbone's settings describe. `weights`: a stored weights file."""
+    options = {"name": backbone["variant"]} if backbone.get("variant") else {}
+    path = weights.path("weights.safetensors") if weights is not None else None
+    return registry.find("backbone", backbone["name"])(shape=tuple(shape), n_classes=n_classes, weights=path, frozen=backbone["frozen"], **options)
+
+
+def _keep(folder: Path, x: np.ndarray, y: np.ndarray, classes: list[str], seeds: np.ndarray | None) -> dict[str, Any]:
+    np.save(folder / "x.npy", x, allow_pickle=False)
+    np.save(folder / "y.npy", y, allow_pickle=False)
+    if seeds is not None:
+        np.save(folder / "seeds.npy", seeds, allow_pickle=False)
+    write_json(folder / "facts.json", {"classes": classes})
+    return {"images": len(x)}
+
+
+VERBS: dict[str, Verb] = {
+    "fit": Verb(_fit, 1),
+    "sample": Verb(_sample, 1),
+    "pick": Verb(_pick, 1),
+    "align": Verb(_align, 1),
+    "copies": Verb(_copies, 1),
+    "train": Verb(_train, 1),
+    "predict": Verb(_predict, 1),
+}

@@ -1,0 +1,88 @@
+"""The house stands on layers: a file imports only from rows above its own, and only some may import torch at the top."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parent.parent / "src" / "mitate"
+LAYERS = [
+    ["errors"],
+    ["settings", "registry", "store", "progress", "runtime", "codec", "fitting"],
+    ["images"],
+    ["generator", "adapter", "score", "recipe", "study", "cards"],
+    ["sets"],
+    ["intake", "generators", "metrics", "training", "adapters"],
+    ["verbs"],
+    ["engine", "fitted"],
+    ["studies"],
+    ["report"],
+    ["api"],
+    ["cli", "testing"],
+]
+APART = {"intake", "generators", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
+TORCH = {"fitting", "generators", "training"}  # may import torch at the top
+NO_NUMPY = {"errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "cli", "engine", "__init__", "__main__", "plan_file"}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path, *, top_only: bool) -> list[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else list(ast.walk(tree))
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{a.name}" for a in node.names]
+    return found
+
+
+FILES = sorted(SRC.rglob("*.py"))
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SRC).as_posix())
+def test_a_file_imports_only_from_rows_above_its_own(path: Path) -> None:
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    assert room in LEVEL, f"{room} has no layer"
+    for name in imports(path, top_only=False):
+        if not name.startswith("mitate."):
+            continue
+        other = name.split(".")[1]
+        if other not in LEVEL or other == room:
+            continue
+        assert LEVEL[other] <= LEVEL[room], f"{path.name} imports {name} from a row below"
+        assert not (other in APART and room in APART), f"{path.name} imports {name}: rooms of one floor do not know each other"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(SRC).as_posix())
+def test_heavy_libraries_are_imported_where_they_belong(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path, top_only=True)}
+    if room_of(path) not in TORCH:
+        assert "torch" not in tops
+    if path.stem in NO_NUMPY:
+        assert not tops & {"numpy", "scipy", "PIL", "sklearn"}
+    assert not tops & {"pandas", "datasets", "diffusers", "transformers", "matplotlib", "pickle"}
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    code = "import mitate.cli, sys; print([m for m in ('torch', 'numpy', 'scipy', 'pandas', 'matplotlib', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_fetched() -> None:
+    import mitate
+
+    for name in mitate.__all__:
+        assert getattr(mitate, name) is not None
