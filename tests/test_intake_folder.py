@@ -176,6 +176,11 @@ def test_a_missing_empty_or_wrong_path_is_one_line_with_a_fix(tmp_path: Path, ma
     assert wrong.value.fix and "\n" not in str(wrong.value) and len(str(wrong.value)) < 600
 
 
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(DataError, match="is empty"):
+        open_images("")
+
+
 def test_a_missing_folder_suggests_its_neighbour(tmp_path: Path) -> None:
     tree(tmp_path, {"leaves/a": 1})
     with pytest.raises(DataError, match="did you mean 'leaves'"):

@@ -37,6 +37,8 @@ class Engine:
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._all:
             self._idle.put(worker)
+        # One pool for the engine's whole life: Linux ends a worker when the *thread* that started it ends (see die_with_parent).
+        self._pool = ThreadPoolExecutor(max(1, self.workers))
 
     def __enter__(self) -> Engine:
         return self
@@ -44,6 +46,7 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         for worker in self._all:
             worker.stop()
+        self._pool.shutdown()
 
     def run(self, jobs: Iterable[Job], *, done: Callable[[Job, Entry, bool], None] | None = None) -> dict[Job, Entry]:
         """Results of `jobs` and of everything they need. `done(job, entry, reused)` is told of each, in this thread.
@@ -80,24 +83,23 @@ class Engine:
         running: dict[Future[None], Job] = {}
         failure: BaseException | None = None
         missing = {job.digest for job in todo}
-        with ThreadPoolExecutor(self.workers) as pool:
-            while (todo and failure is None) or running:
-                ready = [] if failure else [job for job in todo if not (missing & set(job.asked.inputs.values()))]
-                for job in ready[: self.workers - len(running)]:
-                    todo.remove(job)
-                    running[pool.submit(self._remote, job)] = job
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    job = running.pop(future)
-                    if (wrong := future.exception()) is not None:
-                        failure = failure or wrong
-                        continue
-                    entry = self.store.get(job.digest)
-                    if entry is None:
-                        failure = failure or StoreError(f"The result of {job.name} vanished.", fix="run the same command again")
-                        continue
-                    missing.discard(job.digest)
-                    _finish(job, entry, waiting, results, done)
+        while (todo and failure is None) or running:
+            ready = [] if failure else [job for job in todo if not (missing & set(job.asked.inputs.values()))]
+            for job in ready[: self.workers - len(running)]:
+                todo.remove(job)
+                running[self._pool.submit(self._remote, job)] = job
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                job = running.pop(future)
+                if (wrong := future.exception()) is not None:
+                    failure = failure or wrong
+                    continue
+                entry = self.store.get(job.digest)
+                if entry is None:
+                    failure = failure or StoreError(f"The result of {job.name} vanished.", fix="run the same command again")
+                    continue
+                missing.discard(job.digest)
+                _finish(job, entry, waiting, results, done)
         if failure is not None:
             raise failure
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +188,13 @@ def _copies(work: Work) -> dict[str, Any]:
     np.savez(work.folder / "nearest.npz", ratios=found.ratios, nearest=found.nearest)
     return {
         "measured": True,
-        "share": asdict(found.share),
-        "floor": asdict(found.floor),
-        "excess": asdict(found.excess),
-        "nearer": asdict(nearer),
+        **{name: _four(part) for name, part in (("share", found.share), ("floor", found.floor), ("excess", found.excess), ("nearer", nearer))},
         "fresh": len(fresh),
     }
+
+
+def _four(interval: Any) -> dict[str, Any]:
+    return {k: getattr(interval, k) for k in ("value", "low", "high", "n")}
 
 
 def _train(work: Work) -> dict[str, Any]:

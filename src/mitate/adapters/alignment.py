@@ -261,7 +261,7 @@ def _add_grain(x: np.ndarray, grain: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def _known(statistic: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """statistic(y) - statistic(x), each number d shrunk to d^3 / (d^2 + e^2), where e is its standard error over groups of images.
+    """statistic(y) - statistic(x), each number d shrunk to d^3 / (d^2 + 4 e^2), where e is its standard error over groups of images.
 
     What a statistic could not say (NaN) counts as no difference.
     """

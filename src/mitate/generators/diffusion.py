@@ -29,6 +29,7 @@ from mitate.settings import suggest
 
 MICRO_BATCH = 32  # images drawn at once, always: padding fills the last batch
 GROUPS = 8  # of GroupNorm
+FLOOR = 0.05  # smallest 1 - t that the loss divides by
 SAMPLERS = {"euler": samplers.euler, "heun": samplers.heun, "multistep": samplers.multistep}
 
 
@@ -45,6 +46,7 @@ class Diffusion:
     side: int = 16  # the map is about this many positions a side: 28 and 32 px get patches of 2, 64 px of 4, 128 px of 8
     layers: int = 1  # residual blocks a level
     attention: bool = False  # in the middle block
+    rank: int = 64  # directions of the Gaussian that the flow starts from
     ema: float = 0.05  # horizon of the averaged weights, as a share of the steps
     mean_time: float = -0.4  # times are logistic(mean + spread * normal): below 0 noise gets more of them
     spread_time: float = 1.0
@@ -69,7 +71,7 @@ class Diffusion:
             torch.manual_seed(seed_of("init", seed))
             net = self._net(packing, train.n_classes)
             x, y = packing.pack(train.x), torch.from_numpy(train.y)
-            prior = _Prior.of(x)
+            prior = _Prior.of(x, y, train.n_classes, self.rank)
             fixed = _Fixed.of(packing.pack(selection.x), torch.from_numpy(selection.y), self, prior) if len(selection.x) else None
 
             def batch_loss(module: nn.Module, step: int) -> Tensor:
@@ -86,7 +88,7 @@ class Diffusion:
                 checkpoint=checkpoint, progress=progress,
             )  # fmt: skip
         net.save(folder / "unet")
-        save_file({"mean": prior.mean.contiguous(), "deviation": prior.deviation.contiguous()}, folder / "prior.safetensors", metadata={"format": "pt"})
+        save_file(vars(prior), folder / "prior.safetensors", metadata={"format": "pt"})
         (folder / "generator.json").write_text(json.dumps({"packing": asdict(packing), "n_classes": train.n_classes}, sort_keys=True) + "\n")
         return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
 
@@ -107,14 +109,16 @@ class Diffusion:
             )
         )  # fmt: skip
         nn.init.zeros_(net.conv_out.weight)
-        return net.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return net
 
 
 class Flow:
     """A fitted flow."""
 
     def __init__(self, net: UNet, prior: _Prior, packing: Packing, n_classes: int, kind: Diffusion) -> None:
-        self.net = net.eval().to(memory_format=torch.channels_last)
+        self.net = net.eval()
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prior, self.packing, self.n_classes, self.kind = prior, packing, n_classes, kind
         self.shape = (packing.height, packing.width, packing.channels)
 
@@ -141,38 +145,50 @@ class Flow:
 
 @dataclass(frozen=True)
 class _Prior:
-    """Mean and standard deviation of each value of the map over the training images, each float32 [planes, rows, columns].
+    """A Gaussian over maps: the flow's head start. Mean, leading directions and their variances, and an even rest.
 
-    If values were independent normals, the clean image seen in z would be known in closed form; the network only learns what is
-    beyond that, at unit scale at every time (the preconditioning of Karras et al. 2022, value by value).
+    Were images drawn from it, the clean image seen in z would be known in closed form (a Wiener filter); the network learns what is
+    beyond that. So a fit of no steps is a Gaussian, and no step is spent on learning that images are smooth.
     """
 
-    mean: Tensor
-    deviation: Tensor
+    means: Tensor  # [classes + 1, d], the last of all images
+    directions: Tensor  # [r, d], orthonormal, of the differences from the class means
+    variances: Tensor  # [r]
+    scale: Tensor  # [1], what the network's output is worth: the root mean square of those differences
 
     @classmethod
-    def of(cls, x: Tensor) -> _Prior:
-        spread = x.std(0, correction=0)
-        return cls(x.mean(0), spread.square().add(0.1 * spread.square().mean() + 1e-4).sqrt())
+    def of(cls, x: Tensor, y: Tensor, n_classes: int, rank: int) -> _Prior:
+        """Fitted on maps [n, planes, rows, columns]; at most one direction for every two images."""
+        flat = x.reshape(len(x), -1).double()
+        means = torch.stack([flat[y == k].mean(0) for k in range(n_classes)] + [flat.mean(0)])
+        away = flat - means[y]
+        n, d = away.shape
+        rank = min(rank, (n - n_classes) // 2, d - 1)
+        values, vectors = torch.linalg.eigh(away @ away.T) if n <= d else torch.linalg.eigh(away.T @ away)
+        values, vectors = values.flip(0)[: max(rank, 0)].clamp(min=1e-9), vectors.flip(1)[:, : max(rank, 0)]
+        directions = (vectors.T @ away / values.sqrt()[:, None]) if n <= d else vectors.T
+        parts = (means, directions, values / max(1, n - n_classes), away.square().mean().sqrt().clamp(min=1e-2)[None])
+        return cls(*(part.float().contiguous() for part in parts))
+
+    def seen(self, away: Tensor, time: Tensor) -> Tensor:
+        """How far the clean image is from its mean if images were of this Gaussian; away: z less its mean [n, d], time: [n, 1]."""
+        led = time * self.variances / (time.square() * self.variances + (1 - time).square())
+        return (led * (away @ self.directions.T)) @ self.directions
 
     def clean(self, net: nn.Module, z: Tensor, t: Tensor, classes: Tensor) -> Tensor:
         """The clean image that the network sees in z. Diffusers' times run from 0 to 1000."""
         time = t[:, None, None, None]
-        variance = (time * self.deviation).square() + (1 - time).square()  # of z
-        rest = z - time * self.mean
-        seen = self.mean + time * self.deviation.square() / variance * rest
-        root = variance.sqrt()
-        return seen + (1 - time) * self.deviation / root * net(rest / root, 1000 * t, classes)
+        mean = self.means[classes].view_as(z)
+        away = z - time * mean
+        root = ((time * self.scale).square() + (1 - time).square()).sqrt()
+        return mean + self.seen(away.flatten(1), t[:, None]).view_as(z) + self.scale * net(away / root, 1000 * t, classes)
 
     def loss(self, net: nn.Module, clean: Tensor, t: Tensor, e: Tensor, classes: Tensor) -> Tensor:
-        """Mean squared error of the velocity x - e = (x - z) / (1 - t); the prior cancels the division."""
+        """Mean squared error of the velocity x - e = (x - z) / (1 - t), with 1 - t never below FLOOR."""
         time = t[:, None, None, None]
-        variance = (time * self.deviation).square() + (1 - time).square()
-        root = variance.sqrt()
-        rest = time * (clean - self.mean) + (1 - time) * e
-        # (x - seen) / (1 - t) without dividing by 1 - t: ((1 - t) (x - mean) - t deviation^2 e) / variance
-        missing = ((1 - time) * (clean - self.mean) - time * self.deviation.square() * e) / variance
-        return (missing - self.deviation / root * net(rest / root, 1000 * t, classes)).square().mean()
+        z = time * clean + (1 - time) * e
+        error = (self.clean(net, z, t, classes) - clean) / (1 - time).clamp(min=FLOOR)
+        return error.square().mean()
 
 
 @dataclass(frozen=True)
@@ -187,8 +203,8 @@ class _Fixed:
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, kind: Diffusion, prior: _Prior) -> _Fixed:
-        """At least 256 and at most 512 draws; times are the quantiles of those in training, so that few draws cover them."""
-        n = min(512, -(-256 // len(x)) * len(x))
+        """256 draws, or a few more; times are the quantiles of those in training, so that few draws cover them."""
+        n = 256 if len(x) > 256 else -(-256 // len(x)) * len(x)  # every image equally often
         generator = torch.Generator().manual_seed(seed_of("selection", n))
         rows = torch.cat([torch.randperm(len(x), generator=generator) for _ in range(-(-n // len(x)))])[:n]
         shares = (torch.randperm(n, generator=generator).double() + 0.5) / n

@@ -55,8 +55,9 @@ class UNetSettings:
     @classmethod
     def of(cls, config: dict[str, Any]) -> UNetSettings:
         """The settings in such a mapping."""
-        values = {name: config[name] for name in cls.__dataclass_fields__}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        values: dict[str, Any] = {name: config[name] for name in cls.__dataclass_fields__}
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values)
 
 
 class UNet(nn.Module):
@@ -109,7 +110,8 @@ class UNet(nn.Module):
     @classmethod
     def open(cls, folder: Path) -> UNet:
         """The network in `folder`."""
-        net = cls(UNetSettings.of(json.loads((folder / CONFIG).read_text())))
+        with torch.random.fork_rng(devices=[]):  # a new network draws its weights, to be written over
+            net = cls(UNetSettings.of(json.loads((folder / CONFIG).read_text())))
         net.load_state_dict(load_file(folder / WEIGHTS))
         return net
 

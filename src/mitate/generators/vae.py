@@ -41,7 +41,7 @@ class VAE:
     width: int = 32  # channels of the largest map; halved maps have twice and four times as many
     side: int = 32  # the map is about this many positions a side: 8 to 32 px are taken as they are, 64 px in patches of 2
     codes: int = 32  # numbers an image is said in
-    bands: int = 8  # bands of spatial frequency with a variance of their own
+    bands: int = 1  # bands of spatial frequency with a variance of their own
     drop: float = 0.1  # share of the decoder's features left out in training, against learning by heart
     grain: float = 0.0  # 0 shows the mean image, 1 adds what the decoder cannot say, as noise of the same spectrum
     spread: float = 1.0  # 1 draws codes as widely as training images have them; below 1 more typical ones
@@ -60,8 +60,8 @@ class VAE:
             torch.manual_seed(seed_of("init", seed))
             net = _Net(packing, train.n_classes, self)
             x, y = packing.pack(train.x), torch.from_numpy(train.y)
-            held, held_y = packing.pack(selection.x) if len(selection.x) else x[:0], torch.from_numpy(selection.y)
-            chance = torch.randn(4, len(held), self.codes, generator=torch.Generator().manual_seed(seed_of("selection", len(held))))
+            net.mean.copy_(x.mean(0))
+            held, held_y, chance = self._held(packing, selection)
 
             def batch_loss(module: nn.Module, step: int) -> Tensor:
                 rows = balanced_rows(y, self.batch)
@@ -70,7 +70,7 @@ class VAE:
 
             def validate(module: nn.Module) -> float:
                 assert isinstance(module, _Net)
-                return sum(float(module.loss(held, held_y, e)) for e in chance) / len(chance)
+                return float(module.loss(held, held_y, chance))
 
             log = optimise(
                 net, batch_loss,
@@ -87,9 +87,20 @@ class VAE:
         (folder / "generator.json").write_text(json.dumps(facts, sort_keys=True) + "\n")
         return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
 
+    def _held(self, packing: Packing, selection: Pixels) -> tuple[Tensor, Tensor, Tensor]:
+        """At least 128 and at most 256 selection images (each more than once where there are few), their classes, and fixed chance."""
+        if not len(selection.x):
+            return torch.zeros(0), torch.zeros(0), torch.zeros(0)
+        generator = torch.Generator().manual_seed(seed_of("selection", len(selection.x)))
+        n = min(256, -(-128 // len(selection.x)) * len(selection.x))
+        rows = torch.cat([torch.randperm(len(selection.x), generator=generator) for _ in range(-(-n // len(selection.x)))])[:n]
+        chance = torch.randn(n, self.codes, generator=generator)
+        return packing.pack(selection.x[rows.numpy()]), torch.from_numpy(selection.y)[rows], chance
+
     def load(self, folder: Path) -> Decoder:
         facts = json.loads((folder / "generator.json").read_text())
-        net = _Net(Packing(**facts["packing"]), facts["n_classes"], VAE(**facts["kind"]))
+        with torch.random.fork_rng(devices=[]):  # a new network draws its weights, to be written over
+            net = _Net(Packing(**facts["packing"]), facts["n_classes"], VAE(**facts["kind"]))
         net.load_state_dict(load_file(folder / "vae.safetensors"))
         return Decoder(net, self)
 
@@ -123,6 +134,15 @@ class Decoder:
 
 
 class _Net(nn.Module):
+    cosines_r: Tensor  # [height, height], the cosine basis along a column
+    cosines_c: Tensor
+    band: Tensor  # [height, width], the band of each frequency
+    share: Tensor  # [bands], of all frequencies
+    mean: Tensor  # [planes, rows, columns], of the training images: the decoder says what is beyond it
+    code_mean: Tensor  # [classes, codes]
+    code_root: Tensor  # [classes, codes, codes]
+    deviation: Tensor  # [bands], of what the decoder cannot say
+
     def __init__(self, packing: Packing, n_classes: int, kind: VAE) -> None:
         super().__init__()
         self.packing, self.n_classes, self.codes = packing, n_classes, kind.codes
@@ -145,20 +165,21 @@ class _Net(nn.Module):
         self.register_buffer("cosines_c", _cosines(side_c), persistent=False)
         self.register_buffer("band", _bands(side_r, side_c, kind.bands), persistent=False)
         self.register_buffer("share", torch.bincount(self.band.flatten()).float() / self.band.numel(), persistent=False)
+        self.register_buffer("mean", torch.zeros(packing.planes, packing.rows, packing.columns))
         self.register_buffer("code_mean", torch.zeros(n_classes, kind.codes))
         self.register_buffer("code_root", torch.eye(kind.codes).repeat(n_classes, 1, 1))
         self.register_buffer("deviation", torch.ones(len(self.share)))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, maps: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of the codes, each [n, codes]."""
-        features = torch.cat([self.encoder(maps).flatten(1), F.one_hot(classes, self.n_classes).float()], dim=1)
+        features = torch.cat([self.encoder(maps - self.mean).flatten(1), F.one_hot(classes, self.n_classes).float()], dim=1)
         mean, log_deviation = self.to_codes(features).chunk(2, dim=1)
         return mean, log_deviation.clamp(-6, 3)
 
     def decode(self, codes: Tensor, classes: Tensor) -> Tensor:
         features = self.from_codes(torch.cat([codes, F.one_hot(classes, self.n_classes).float()], dim=1))
-        return self.decoder(features.view(-1, *self.small).contiguous(memory_format=torch.channels_last))
+        return self.mean + self.decoder(features.view(-1, *self.small).contiguous(memory_format=torch.channels_last))
 
     def errors(self, maps: Tensor, shown: Tensor) -> Tensor:
         """Mean squared error in each band of frequency, [bands]."""

@@ -26,7 +26,7 @@ def list_npz(path: Path) -> Listing:
     known = {name for pair in PAIRS for name in pair[:2]} | {"classes", "groups", "groups_train", "groups_test"}
     arrays: dict[str, np.ndarray] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as data, np.load(data, allow_pickle=False) as archive:
             for name in sorted(known & set(archive.files)):
                 try:
                     arrays[name] = archive[name]

@@ -69,7 +69,7 @@ def check(listing: Listing, looks: Sequence[Look]) -> list[Finding]:
         rows = [i for i in rows if i not in dropped]
         if rows:
             names = tuple(sorted(listing.rows[i].name for i in rows))
-            found.append(Finding(kind, "drop", f"{_images(len(names))} left out ({message}): {listed(names)}.", fix, names))
+            found.append(Finding(kind, "drop", f"{_several(len(names), 'image', 'images')} left out ({message}): {listed(names)}.", fix, names))
             dropped.update(rows)
 
     def where(test: Callable[[Row, Look], bool]) -> list[int]:
@@ -143,7 +143,14 @@ def _straddling(listing: Listing, rows: Sequence[int]) -> list[Finding]:
     both = sorted(g for g, s in sides.items() if len(s) == 2)
     if not both:
         return []
-    return [_error("group leak", f"{len(both)} groups stand in both train and test: {listed(both)}.", "keep all images of a group on one side", both)]
+    return [
+        _error(
+            "group leak",
+            f"{_several(len(both), 'group stands', 'groups stand')} in both train and test: {listed(both)}.",
+            "keep all images of a group on one side",
+            both,
+        )
+    ]
 
 
 Dropper = Callable[[str, Sequence[int], str, str], None]
@@ -170,7 +177,14 @@ def _duplicates(listing: Listing, looks: Sequence[Look], rows: Sequence[int], dr
         pairs = [_leak(listing, mine) for mine in leaks]
         fix = "take them out of train, or of test"
         names = [listing.rows[i].name for mine in leaks for i in mine]
-        found.append(_error("leak", f"{len(leaks)} test images stand among the train images, pixel for pixel: {listed(pairs)}.", fix, names))
+        found.append(
+            _error(
+                "leak",
+                f"{_several(len(leaks), 'test image stands', 'test images stand')} among the train images, pixel for pixel: {listed(pairs)}.",
+                fix,
+                names,
+            )
+        )
     drop("two labels", conflicts, "pixel for pixel the same under two labels", "keep each under its right label only")
     drop("duplicate", extra, "repeats another one, pixel for pixel", "nothing to do, or remove the copies")
     _twice(repeats, found)
@@ -186,6 +200,8 @@ def _near(listing: Listing, looks: Sequence[Look], rows: Sequence[int], drop: Dr
         if looks[a].digest == looks[b].digest or a in gone or b in gone:
             continue
         ra, rb = listing.rows[a], listing.rows[b]
+        if ra.group is not None and ra.group == rb.group and ra.split == rb.split:
+            continue  # frames of one clip, pictures of one plant: they stay on one side anyway
         if ra.split == rb.split == "test":
             twice.append(max(ra.name, rb.name))
             continue
@@ -209,7 +225,7 @@ def _near(listing: Listing, looks: Sequence[Look], rows: Sequence[int], drop: Dr
 def _twice(names: Sequence[str], found: list[Finding]) -> None:
     """Copies within a test set that the user gave: said, not touched."""
     if names := sorted(set(names)):
-        message = f"{_images(len(names))} of the test set show the same picture as another: {listed(names)}."
+        message = f"{_several(len(names), 'image of the test set shows', 'images of the test set show')} the same picture as another: {listed(names)}."
         found.append(Finding("test repeats", "warning", message, "keep one copy of each picture; repeats make intervals too narrow", tuple(names)))
 
 
@@ -262,8 +278,8 @@ def _leak(listing: Listing, rows: Sequence[int]) -> str:
     return f"{shown(listing.rows[test].name, 60)} = {shown(listing.rows[train].name, 60)}"
 
 
-def _images(n: int) -> str:
-    return f"{n} image" if n == 1 else f"{n} images"
+def _several(n: int, one: str, many: str) -> str:
+    return f"{n} {one if n == 1 else many}"
 
 
 def _error(kind: str, message: str, fix: str, items: Sequence[str]) -> Finding:

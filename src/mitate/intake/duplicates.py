@@ -4,7 +4,23 @@ Images of one class can be closer than 0.98 in plain correlation without being c
 is fitted by the other plus its first-order shift, stretch and brightness (Lucas and Kanade 1981); what is left, as a share of
 variance, is the `residual`. (2) The residual must be tiny beside the data's own spacing: the residual to the 8th neighbour.
 
-Measured by benchmarks/bench_near_duplicates.py (see MEASURED at the end of this docstring).
+Measured by benchmarks/bench_near_duplicates.py; recall of 100 made copies each (among at most 3,100
+images), in percent, and pairs found in the whole set as it came:
+
+    data              n   jpeg 90/75/50   half/double size   crop 1 % a side (+ jpeg 75)   2 % off a corner   pairs, of them false
+    fashion_20       200   100 100  98       96 100            100 (100)                        96               0
+    coffee_leaf      690   100 100  99      100 100             99 (97)                        95               0
+    bccd_cells       779   100  99  95      100 100            100 (99)                       100               2, 0
+    grocery_fruit    260   100 100 100      100 100            100 (100)                        80               0
+    omniglot         240   100 100 100      100 100            100 (100)                        91               0
+    digits          1797   100  96  11      100 100            100 (91)                       100               0
+    kmnist          3000   100 100 100       96 100            100 (100)                       100               0
+    cifar10         3000   100  99  93      100 100            100 (99)                       100               6, 0
+    fashion_mnist  30000   100 100  81       65 100            100 (99)                        78               24, 2 in doubt
+
+Every pair was looked at: one garment photographed or coloured anew (in doubt: one with another print, one pair of trousers), one
+cell photographed twice (one of them in train and in test), the known repeats of CIFAR-10. Blind spots: JPEG 50 of 8 x 8 images,
+half size of 28 x 28 ones, mirrored and turned copies, copies that differ in colour alone are called copies.
 """
 
 from __future__ import annotations
@@ -51,7 +67,7 @@ def near_duplicates(thumbs: np.ndarray, sides: np.ndarray | None = None) -> list
     thumbs: uint8 [n, 32, 32]. sides: the smaller side of each original in pixels; a small copy of a small image is compared at
     the coarser of the two. Needs memory for n x 1,024 floats and a block of 1,024 x n, never n x n.
     """
-    rows = np.flatnonzero(thumbs.reshape(len(thumbs), -1).std(axis=1) >= FLAT)
+    rows = np.flatnonzero(thumbs.std(axis=(1, 2)) >= FLAT)
     if len(rows) < 2:
         return []
     images = thumbs[rows].astype(np.float32)

@@ -41,13 +41,14 @@ def list_folder(root: Path) -> Listing:
     """The images below `root`, labelled by class folder and by metadata; metadata wins."""
     given = root
     root = root.resolve()
+    name = root.name or str(root)
     files, tables = _walk(root)
     while wrapper := _wrapper(files):  # an unpacked archive often wraps everything in one more folder
         root = root / wrapper
         files = [_File(f.parts[1:], f.stamp) for f in files]
         tables = [t.relative_to(wrapper) for t in tables if t.parts[0] == wrapper]
     if not files:
-        raise DataError(f"{given} holds no images.", fix=f"put one folder a class in it, with files like {', '.join(sorted(SUFFIXES)[:5])}")
+        raise DataError(f"{given} holds no images.", fix="put one folder a class in it, with .png or .jpg files")
     splits, passed_over = _splits(files)
     known = _metadata(root, tables, {f.path for f in files})
     rows, kept, notes = [], [], []
@@ -77,7 +78,7 @@ def list_folder(root: Path) -> Listing:
         )
     if missing := sorted(set(known) - {f.path for f in files}):
         notes.append(("missing", f"Metadata names {len(missing)} files that are not there, the first is {shown(missing[0])}.", "correct the metadata"))
-    return Listing(given.name or str(given), tuple(rows), FileReader(root, tuple(path for path, _, _ in kept)), notes=tuple(notes))
+    return Listing(name, tuple(rows), FileReader(root, tuple(path for path, _, _ in kept)), notes=tuple(notes))
 
 
 def _walk(root: Path) -> tuple[list[_File], list[Path]]:

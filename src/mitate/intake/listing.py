@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from mitate import codec
 from mitate.errors import DataError
-from mitate.images import FileReader, Reader
+from mitate.images import BytesReader, FileReader, Reader, _Rows
 
 SPLITS = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
@@ -83,13 +85,42 @@ class Listing:
 
     def picture(self, i: int) -> codec.Picture:
         """Image `i`, decoded, with its mark. Raises DataError that names it."""
-        name = shown(self.rows[i].name)
-        if isinstance(self.reader, FileReader):
-            return codec.decode(self.reader.root / self.reader.files[i], name=name)
-        if isinstance(self.reader, BlobReader):
-            return codec.decode(self.reader.blob(i), name=name)
-        pixels = self.reader.read(i)
-        return codec.Picture(pixels, codec.pixel_digest(pixels), None)
+        return _picture(self.reader, i, shown(self.rows[i].name))
+
+
+def _picture(reader: Reader, i: int, name: str) -> codec.Picture:
+    if isinstance(reader, _Rows):  # look through to the file, where the mark is
+        return _picture(reader.reader, reader.rows[i], name)
+    if isinstance(reader, Readers):
+        return _picture(*reader.place(i), name)
+    if isinstance(reader, FileReader):
+        return codec.decode(reader.root / reader.files[i], name=name)
+    if isinstance(reader, BytesReader):
+        return codec.decode(reader.blobs[i], name=name)
+    if isinstance(reader, BlobReader):
+        return codec.decode(reader.blob(i), name=name)
+    pixels = reader.read(i)
+    return codec.Picture(pixels, codec.pixel_digest(pixels), None)
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The images of one reader after those of another."""
+
+    readers: tuple[Reader, ...]
+    lengths: tuple[int, ...]
+
+    def place(self, i: int) -> tuple[Reader, int]:
+        """The reader that has image `i`, and its number there."""
+        for reader, n in zip(self.readers, self.lengths, strict=True):
+            if i < n:
+                return reader, i
+            i -= n
+        raise IndexError(i)
+
+    def read(self, i: int) -> np.ndarray:
+        reader, row = self.place(i)
+        return reader.read(row)
 
 
 def fields(values: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet
 from mitate.intake import arrays, imagefolder, shards, tables
 from mitate.intake.checks import Finding, broken, check
-from mitate.intake.listing import SPLITS, Listing, Row, shown
+from mitate.intake.listing import SPLITS, Listing, Readers, Row, shown
 from mitate.intake.seen import Look, look
 from mitate.intake.splits import Splits
 from mitate.intake.splits import split as split_sets
@@ -25,7 +25,7 @@ from mitate.settings import suggest
 
 NAMES = ("train", "selection", "holdout", "test")
 
-Source = str | Path | ImageSet | Mapping[str, Any] | Sequence[Any]
+Source = str | Path | ImageSet | Listing | Mapping[str, Any] | Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def find(source: Source) -> tuple[Finding, ...]:
 
 def list_source(source: Source) -> Listing:
     """What `source` says it holds; nothing is decoded."""
+    if isinstance(source, Listing):
+        return source
     if isinstance(source, ImageSet):
         return _listing_of(source)
     if isinstance(source, Mapping):
@@ -108,6 +110,8 @@ def list_source(source: Source) -> Listing:
     if not isinstance(source, (str, Path)):
         return arrays.list_arrays(arrays.pair(list(source)))
     text = str(source)
+    if not text.strip():
+        raise DataError("The name of the images is empty.", fix="give a folder, or digits:20 to try")
     if text == "digits" or text.startswith("digits:"):
         if not Path(text).exists():
             return _digits(text)
@@ -125,6 +129,13 @@ def list_source(source: Source) -> Listing:
     if not there:
         raise DataError(f"{shown(text)} is not there.", fix=_nearby(path))
     return _list_file(path)
+
+
+def joined(train: ImageSet, test: ImageSet) -> Listing:
+    """Two sets as one source whose splits they are, so that they are checked against each other. Classes are matched by name."""
+    one, two = _listing_of(train, "train"), _listing_of(test, "test")
+    classes = train.classes + tuple(c for c in test.classes if c not in train.classes)
+    return Listing(train.name, one.rows + two.rows, Readers((one.reader, two.reader), (len(one.rows), len(two.rows))), classes=classes)
 
 
 def look_all(listing: Listing) -> list[Look]:
@@ -217,15 +228,16 @@ def _groups(rows: Sequence[Row]) -> tuple[str, ...] | None:
     return tuple(r.group or "" for r in rows) if any(r.group for r in rows) else None
 
 
-def _listing_of(images: ImageSet) -> Listing:
-    """An ImageSet as a listing, so that the same checks see it."""
+def _listing_of(images: ImageSet, split: str = "all") -> Listing:
+    """An ImageSet as a listing, so that the same checks see it; with a split, the names say it."""
 
     def cell(column: tuple[str, ...] | None, i: int) -> str | None:
         return (column[i] or None) if column is not None else None
 
     rows = tuple(
         Row(
-            name=images.names[i],
+            name=images.names[i] if split == "all" or images.names[i].startswith(f"{split}/") else f"{split}/{images.names[i]}",
+            split=split,
             label=images.classes[k] if k >= 0 else None,
             group=cell(images.groups, i),
             caption=cell(images.captions, i),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ SUFFIXES = (".parquet", ".arrow")
 
 @dataclass(frozen=True)
 class TableReader:
-    """Encoded images in a column of local files: (file, row) each."""
+    """Encoded images in a column of local files: (file, row) each. A row may name a file instead, below `beside` only."""
 
     files: tuple[Path, ...]
     column: str
     places: tuple[tuple[int, int], ...]
+    beside: Path | None = None
 
     def blob(self, i: int) -> bytes:
         file, row = self.places[i]
@@ -34,6 +36,8 @@ class TableReader:
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not data:
             path = cell.get("path") if isinstance(cell, dict) else None
+            if path and self.beside and Path(path).resolve().is_relative_to(self.beside.resolve()):
+                return Path(path).read_bytes()
             raise DataError(f"Row {row} of {self.files[file].name} has no image bytes (path {path!r}).", fix="write the table again with the images embedded")
         return bytes(data)
 
@@ -42,7 +46,7 @@ class TableReader:
         return codec.decode(self.blob(i), name=f"{self.files[file].name} row {row}").pixels
 
 
-def list_tables(files: Sequence[tuple[Path, str]], *, name: str) -> Listing:
+def list_tables(files: Sequence[tuple[Path, str]], *, name: str, beside: Path | None = None) -> Listing:
     """The images of parquet or arrow files, each with the split it belongs to ("all": none)."""
     rows: list[Row] = []
     places: list[tuple[int, int]] = []
@@ -81,7 +85,7 @@ def list_tables(files: Sequence[tuple[Path, str]], *, name: str) -> Listing:
             places.append((number, row))
     if not rows:
         raise DataError(f"{name} holds no rows.", fix="give a table with at least 5 images of each class")
-    return Listing(name, tuple(rows), TableReader(tuple(f.resolve() for f, _ in files), column, tuple(places)), classes=classes)
+    return Listing(name, tuple(rows), TableReader(tuple(f.resolve() for f, _ in files), column, tuple(places), beside), classes=classes)
 
 
 def list_saved(folder: Path) -> Listing:
@@ -102,6 +106,8 @@ def list_saved(folder: Path) -> Listing:
 def list_hub(name: str) -> Listing:
     """A data set on the Hugging Face hub: `owner/name`, or `owner/name:split`."""
     repo, _, split = name.partition(":")
+    if not re.fullmatch(r"\w*", split):
+        raise DataError(f"hf:{shown(name)} asks for a part of a split.", fix="give a whole split, like hf:owner/name:train, and use per_class for fewer images")
     try:
         import datasets
     except ImportError as wrong:
@@ -117,7 +123,9 @@ def list_hub(name: str) -> Listing:
     files = [(Path(f["filename"]), split_name(s or "") or "all") for s, part in parts.items() for f in part.cache_files]
     if split and not split_name(split):
         files = [(f, "all") for f, _ in files]
-    return list_tables(files, name=repo.rpartition("/")[2])
+    if not files:
+        raise DataError(f"hf:{name} has no local files after loading.", fix="save it with save_to_disk and give the folder")
+    return list_tables(files, name=repo.rpartition("/")[2], beside=Path(datasets.config.HF_CACHE_HOME))
 
 
 def split_of_file(file: Path, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""Image sets and run folders written for others: an image folder that `datasets` opens, and an audit folder for a third party.
+"""Synthetic sets written for others: an image folder that `datasets` opens, whole or not at all.
 
     fakes/                          write_images
       rust/000000.png ...           class folders; every file carries the IPTC mark "trained algorithmic media"
@@ -6,9 +6,6 @@
       README.md  provenance.json    dataset card; generator, settings, parents
       SHA256SUMS                    `sha256sum -c SHA256SUMS`
 
-    runs/leaves/audit/              write_audit
-      SHA256SUMS                    of every file of the run; `sha256sum -c audit/SHA256SUMS` in the run folder
-      study.json  jobs/  splits/    the bytes that the digests of the study, its jobs and its splits are made of
 """
 
 from __future__ import annotations
@@ -24,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from mitate import codec
-from mitate.errors import DataError, SettingError
+from mitate.errors import SettingError
 from mitate.images import ImageSet, Provenance
 from mitate.progress import Progress, Silent
 from mitate.report.cards import dataset_card
-from mitate.settings import canonical, digest, plain
+from mitate.settings import digest, plain
 from mitate.store import disk_errors, file_digest, write_json, write_text
-from mitate.study import Run
 
 SUMS = "SHA256SUMS"
 UNLABELLED = "unlabelled"
@@ -53,11 +49,10 @@ def write_images(images: ImageSet, folder: Path, *, progress: Progress | None = 
     name = _identity(images, provenance)
     if _holds(folder, name):
         return folder
-    progress = progress or Silent()
     building = folder.with_name(f".{folder.name}.{name[:12]}.partial")
     with disk_errors(folder):
         try:
-            _write_all(images, provenance, building, name, progress)
+            _write_all(images, provenance, building, name, progress or Silent())
             if folder.is_dir():
                 folder.rmdir()  # empty, as _holds has seen; a rename onto it would fail on Windows
             os.rename(building, folder)
@@ -83,34 +78,6 @@ def folder_names(classes: tuple[str, ...]) -> tuple[str, ...]:
         taken.add(name.casefold())
         names.append(name)
     return tuple(names)
-
-
-def write_audit(run_folder: Path) -> Path:
-    """Write `audit/` in a run folder: digests of every file, of the study, its jobs and the images of every split.
-
-    Everything can be checked with sha256sum alone; audit/README.md says how. An audit that is there is replaced whole.
-    """
-    run = Run(Path(run_folder))
-    study = run.read("study.json")
-    audit, fresh = run.folder / "audit", run.folder / ".audit.partial"
-    with disk_errors(run.folder):
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        (fresh / "study.json").write_bytes(canonical(study))
-        _write_splits(study, fresh / "splits")
-        jobs = _write_jobs(run.folder / "jobs.jsonl", fresh / "jobs")
-        write_text(fresh / "README.md", _audit_readme(digest("mitate.study", study), jobs))
-        files = [p for p in _files(run.folder) if p.relative_to(run.folder).parts[0] not in ("audit", ".audit.partial")]
-        write_text(fresh / SUMS, "".join(_sum_line(p, run.folder) for p in files))
-        if audit.exists():
-            old = run.folder / ".audit.old"
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(audit, old)
-            os.rename(fresh, audit)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(fresh, audit)
-    return audit
 
 
 # image folders --------------------------------------------------------------------------------------------------------
@@ -205,85 +172,3 @@ def _safe(label: str) -> str | None:
 def _clean(label: str) -> str:
     text = "".join(c if c.isalnum() or c in "._- +" else "_" for c in unicodedata.normalize("NFC", label))
     return text.strip("._- ")[:_LONGEST].rstrip("._- ")
-
-
-# audit folders --------------------------------------------------------------------------------------------------------
-
-
-def _files(folder: Path) -> list[Path]:
-    """Every file below `folder`, sorted; hidden ones are unfinished writes and left out."""
-    found = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-
-
-def _sum_line(path: Path, root: Path) -> str:
-    """One line as sha256sum writes it: names with a backslash or a line break are escaped and the line starts with one."""
-    name = path.relative_to(root).as_posix()
-    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    return f"{'' if name == escaped else chr(92)}{file_digest(path)}  {escaped}\n"
-
-
-def _write_splits(study: dict[str, Any], folder: Path) -> None:
-    """A text file a split: its own digest and counts as comments, then the digest of each image's pixels, sorted."""
-    data = study.get("data")
-    splits = data.get("splits") if isinstance(data, dict) else None
-    for split, facts in (splits or {}).items():
-        facts = facts if isinstance(facts, dict) else {}
-        head = [f"# split {split}", f"# digest {facts.get('digest', 'not recorded')}", f"# counts {json.dumps(facts.get('counts', {}), ensure_ascii=False)}"]
-        images = facts.get("images")
-        body = sorted(str(name) for name in images) if isinstance(images, list) else ["# image digests were not recorded"]
-        write_text(folder / f"{_safe(_clean(str(split))) or _clean(str(split)) or 'split'}.txt", "\n".join([*head, *body]) + "\n")
-
-
-def _write_jobs(path: Path, folder: Path) -> int:
-    """jobs/jobs.tsv (digest, verb, name), and for jobs whose question is recorded the bytes its digest is made of."""
-    try:
-        jobs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        jobs = []
-    except ValueError as wrong:
-        raise DataError(f"{path} cannot be read ({wrong}).", fix="run the same command again") from wrong
-    rows = []
-    for job in jobs:
-        name = str(job.get("digest", ""))
-        rows.append("\t".join(re.sub(r"\s", " ", str(job.get(key, ""))) for key in ("digest", "verb", "name")))
-        if isinstance(job.get("asked"), dict) and re.fullmatch(r"[0-9a-f]{64}", name):
-            folder.mkdir(exist_ok=True)
-            (folder / f"{name}.json").write_bytes(canonical(job["asked"]))
-    write_text(folder / "jobs.tsv", "\n".join(["digest\tverb\tname", *rows]) + "\n")
-    return len(rows)
-
-
-def _audit_readme(study: str, jobs: int) -> str:
-    return f"""# Audit
-
-This folder lets anybody check the run without mitate and without its store. All that is needed is `sha256sum`.
-Give the commands in the run folder, the one above this.
-
-1. No file was changed after the audit was written:
-
-       sha256sum --quiet -c audit/{SUMS}
-
-   A file that is listed nowhere was added later. `sha256sum audit/{SUMS}` names the whole folder in one line: keep that line
-   somewhere else, and the folder can no longer be changed unseen.
-
-2. The question is the one that was fixed before the first job. The digest of this study is
-   `{study}`:
-
-       (printf 'mitate.study\\0'; cat audit/study.json) | sha256sum
-
-   `audit/study.json` holds the same values as `study.json`, in canonical form (sorted keys, no spaces).
-
-3. The {jobs} finished jobs are listed in `audit/jobs/jobs.tsv`. Where a job's question was recorded, its digest is
-
-       (printf 'mitate.asked\\0'; cat audit/jobs/DIGEST.json) | sha256sum
-
-   A question names the digests of its inputs, so the chain can be followed from a score back to the images.
-
-4. `audit/splits/` lists the images of each split by the digest of their pixels: the first 32 hex characters of the SHA-256 of
-   "height,width,channels", a zero byte, and the pixels as 8-bit rows. No line may be in two splits:
-
-       cat audit/splits/*.txt | grep -v '^#' | sort | uniq -d
-
-   prints nothing when no picture is in two splits (or twice in one).
-"""

@@ -231,11 +231,11 @@ def _next_step(state: State, verdict: str, code: str, *, look: int | None, detec
         return {"code": "try_other", "values": {}}
     if look is not None and look >= len(gates.CONFIDENCE):
         return {"code": "looks_used_up", "values": {}}
-    options = {o["change"]: o for o in detectable["smaller_by"]}  # the last of each kind is the largest change
-    images, replicates = options["test_images"], options["replicates"]
-    if images["gain"] < replicates["gain"]:
-        return {"code": "more_test_images", "values": {"test_images": images["to"], "gain": images["gain"]}}
-    return {"code": "more_replicates", "values": {"replicates": replicates["to"], "gain": replicates["gain"]}}
+    options = sorted(detectable["smaller_by"], key=lambda o: o["gain"])
+    if options and options[0]["change"] == "test_images":
+        return {"code": "more_test_images", "values": {"test_images": options[0]["to"], "gain": options[0]["gain"]}}
+    rounds = next((o for o in options if o["change"] == "replicates"), {"to": detectable["replicates"] + 5, "gain": detectable["after"]})
+    return {"code": "more_replicates", "values": {"replicates": rounds["to"], "gain": rounds["gain"]}}
 
 
 def _not_measured(state: State) -> list[dict[str, str]]:

@@ -128,5 +128,5 @@ def probe(shape: tuple[int, int, int], n_classes: int, *, backbone: Mapping[str,
         seconds(1)
         once, more = seconds(1), seconds(1 + PROBE_STEPS)
         step = max((more - once) / PROBE_STEPS, 1e-4)
-        generators = {name: probe_generator(kind, shape, n_classes) for name, kind in kinds.items()}
-    return Speeds(step, generators)
+        costs = {name: probe_generator(kind, shape, n_classes=n_classes) for name, kind in kinds.items()}
+    return Speeds(step, {name: (cost.step_seconds, cost.image_seconds) for name, cost in costs.items()})

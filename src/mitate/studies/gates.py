@@ -58,12 +58,15 @@ def detectable_from(gain: Interval, *, confidence: float) -> float:
 
 
 def smaller_by(*, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE) -> list[dict[str, Any]]:
-    """What would make the detectable gain smaller, and to what."""
+    """What would make the detectable gain clearly smaller (by a tenth or more), and to what; may be empty."""
     spread = {"row_sd": row_sd, "image_variance": image_variance, "confidence": confidence}
+    now = detectable(test_images=test_images, replicates=replicates, **spread)
+    changes = [("test_images", k * test_images, replicates) for k in (2, 4)] + [("replicates", test_images, k * replicates) for k in (2, 3)]
     options = []
-    for images in (2 * test_images, 4 * test_images):
-        options.append({"change": "test_images", "to": images, "gain": detectable(test_images=images, replicates=replicates, **spread)})
-    options.append({"change": "replicates", "to": 2 * replicates, "gain": detectable(test_images=test_images, replicates=2 * replicates, **spread)})
+    for change, images, rounds in changes:
+        gain = detectable(test_images=images, replicates=rounds, **spread)
+        if gain < 0.9 * now:
+            options.append({"change": change, "to": images if change == "test_images" else rounds, "gain": gain})
     return options
 
 

@@ -119,7 +119,7 @@ def reestimate_batch_norm(model: nn.Module, x: Tensor) -> None:
 
 def as_tensor(x: np.ndarray) -> Tensor:
     """uint8 [n, h, w, c] as float [n, c, h, w] in 0 to 1, channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float().div_(255)
+    return torch.from_numpy(np.array(x)).permute(0, 3, 1, 2).float().div_(255)
 
 
 # batches --------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class _Pool:
 
 
 def _pool(model: Classifier, data: Pixels, training: Training, seed: int, recipe: Recipe) -> _Pool:
-    x = torch.from_numpy(np.ascontiguousarray(data.x)).permute(0, 3, 1, 2).contiguous()
+    x = torch.from_numpy(np.array(data.x)).permute(0, 3, 1, 2).contiguous()
     y = torch.from_numpy(data.y)
     if not model.frozen:
         return _Pool(x, y, features=False)
