@@ -32,29 +32,52 @@ def make_run(folder: Path, code: str = "go", *, classes: tuple[str, ...] = CLASS
             "counts": dict.fromkeys(classes, each),
             "images": images,
         }
-    write_json(folder / "study.json", {
-        "kind": "pilot",
-        "plan": {"measure": measure, "worthwhile": 0.01, "budget": 600, "generators": list(GENERATORS)},
-        "data": {
-            "name": "leaves", "classes": list(classes), "digests": {split: facts["digest"] for split, facts in splits.items()},
-            "images": {split: facts["n"] for split, facts in splits.items()}, "per_class": splits["train"]["counts"],
-            "image_digests": {split: facts["images"] for split, facts in splits.items()}, "groups": 2, "licences": ["CC BY 4.0"], "consents": [],
-            "findings": [{"kind": "truncated", "severity": "drop", "message": "1 file is cut off and was left out: rust/0113.jpg"}],
+    write_json(
+        folder / "study.json",
+        {
+            "kind": "pilot",
+            "plan": {"measure": measure, "worthwhile": 0.01, "budget": 600, "generators": list(GENERATORS)},
+            "data": {
+                "name": "leaves",
+                "classes": list(classes),
+                "digests": {split: facts["digest"] for split, facts in splits.items()},
+                "images": {split: facts["n"] for split, facts in splits.items()},
+                "per_class": splits["train"]["counts"],
+                "image_digests": {split: facts["images"] for split, facts in splits.items()},
+                "groups": 2,
+                "licences": ["CC BY 4.0"],
+                "consents": [],
+                "findings": [{"kind": "truncated", "severity": "drop", "message": "1 file is cut off and was left out: rust/0113.jpg"}],
+            },
+            "sizes": {
+                "replicates": 5,
+                "steps": 600,
+                "images_per_class": 200,
+                "generator_steps": {"vae": 1500, "diffusion": 4000},
+                "backbone": {"name": "small", "weights": None, "frozen": False},
+            },
+            "gates": [
+                {"name": "copies", "stage": "look", "threshold": 0.05, "rule": "drop a generator that copies"},
+                {"name": "labels", "stage": "look", "threshold": None, "rule": "drop a generator whose labels are wrong"},
+                {"name": "reach", "stage": "small", "threshold": 0.01, "rule": "drop an arm that stays below"},
+                {"name": "verdict", "stage": "full", "threshold": 0.01, "rule": "go above, stop below"},
+            ],
+            "detectable": {"gain": 0.024},
+            "estimates": {"workers": 2.0},
         },
-        "sizes": {"replicates": 5, "steps": 600, "images_per_class": 200, "generator_steps": {"vae": 1500, "diffusion": 4000}, "backbone": {"name": "small", "weights": None, "frozen": False}},
-        "gates": [
-            {"name": "copies", "stage": "look", "threshold": 0.05, "rule": "drop a generator that copies"},
-            {"name": "labels", "stage": "look", "threshold": None, "rule": "drop a generator whose labels are wrong"},
-            {"name": "reach", "stage": "small", "threshold": 0.01, "rule": "drop an arm that stays below"},
-            {"name": "verdict", "stage": "full", "threshold": 0.01, "rule": "go above, stop below"},
-        ],
-        "detectable": {"gain": 0.024}, "estimates": {"workers": 2.0},
-    })  # fmt: skip
-    write_json(folder / "machine.json", {
-        "system": "Linux x86_64", "processor": "AMD EPYC 9R14", "cores": 2, "threads_a_job": 1, "python": "3.11.9",
-        "packages": {"mitate": "0.1.0", "torch": "2.13.0", "numpy": "2.4.1"},
-        "command": ["mitate", "pilot", "leaves/", "--out", "runs/leaves", "--budget", "10m", "--generators", "vae,diffusion"],
-    })  # fmt: skip
+    )
+    write_json(
+        folder / "machine.json",
+        {
+            "system": "Linux x86_64",
+            "processor": "AMD EPYC 9R14",
+            "cores": 2,
+            "threads_a_job": 1,
+            "python": "3.11.9",
+            "packages": {"mitate": "0.1.0", "torch": "2.13.0", "numpy": "2.4.1"},
+            "command": ["mitate", "pilot", "leaves/", "--out", "runs/leaves", "--budget", "10m", "--generators", "vae,diffusion"],
+        },
+    )
     jobs = []
     for r in range(3):
         for g in GENERATORS:
@@ -76,12 +99,51 @@ def make_run(folder: Path, code: str = "go", *, classes: tuple[str, ...] = CLASS
     scores = []
     for g in GENERATORS:
         features = hashlib.sha256(b"features").hexdigest()
-        scores.append({"metric": "copies", "axis": "privacy", "subject": g, "value": 0.012, "low": 0.004, "high": 0.03, "n": 1000, "floor": 0.01, "confidence": 0.95,
-                       "features": features, "note": ""})  # fmt: skip
-        scores.append({"metric": "kernel_distance", "axis": "fidelity", "subject": g, "value": 0.0834, "low": 0.071, "high": 0.098, "n": 100, "floor": 0.0031,
-                       "confidence": 0.95, "features": features, "note": ""})  # fmt: skip
-        scores.append({"metric": "frechet_distance", "axis": "fidelity", "subject": g, "value": None, "low": None, "high": None, "n": None, "floor": None,
-                       "confidence": 0.95, "features": None, "note": "needs 2,000 images, there are 100"})  # fmt: skip
+        scores.append(
+            {
+                "metric": "copies",
+                "axis": "privacy",
+                "subject": g,
+                "value": 0.012,
+                "low": 0.004,
+                "high": 0.03,
+                "n": 1000,
+                "floor": 0.01,
+                "confidence": 0.95,
+                "features": features,
+                "note": "",
+            }
+        )
+        scores.append(
+            {
+                "metric": "kernel_distance",
+                "axis": "fidelity",
+                "subject": g,
+                "value": 0.0834,
+                "low": 0.071,
+                "high": 0.098,
+                "n": 100,
+                "floor": 0.0031,
+                "confidence": 0.95,
+                "features": features,
+                "note": "",
+            }
+        )
+        scores.append(
+            {
+                "metric": "frechet_distance",
+                "axis": "fidelity",
+                "subject": g,
+                "value": None,
+                "low": None,
+                "high": None,
+                "n": None,
+                "floor": None,
+                "confidence": 0.95,
+                "features": None,
+                "note": "needs 2,000 images, there are 100",
+            }
+        )
     write_text(folder / "scores.jsonl", "".join(json.dumps(score) + "\n" for score in scores))
     decision = _decision(code, classes, measure, chance)
     write_json(folder / "decision.json", decision)
@@ -122,24 +184,55 @@ def _decision(code: str, classes: tuple[str, ...], measure: str, chance: np.rand
                 if measured:
                     arm["gain_per_class"] = _per_class(classes, value, chance)
             arms.append(arm)
-    arms.append(_arm("real-long+augment", None, "exploratory", "test", 0.789, (0.005, -0.011, 0.021)) | {"p_holm": 1.0} if opened else
-                _arm("real-long+augment", None, "dropped", "selection", None, None) | {"dropped": "no budget", "dropped_code": "budget", "dropped_values": {}})  # fmt: skip
+    arms.append(
+        _arm("real-long+augment", None, "exploratory", "test", 0.789, (0.005, -0.011, 0.021)) | {"p_holm": 1.0}
+        if opened
+        else _arm("real-long+augment", None, "dropped", "selection", None, None) | {"dropped": "no budget", "dropped_code": "budget", "dropped_values": {}}
+    )
     common = {"gain": gain[0], "low": gain[1], "high": gain[2], "worthwhile": 0.01, "candidate": "balanced+augment"} if gain else {}
     values: dict[str, Any] = {
-        "go": common | {"measure": measure}, "stop_small": common, "more_evidence": common,
-        "stop_privacy": {"generators": list(GENERATORS)}, "stop_useless": {"generators": list(GENERATORS)},
-        "stop_futile": {"arms": 9, "worthwhile": 0.01, "best": -0.0121, "high": 0.0041}, "no_generator": {},
-    }[code]  # fmt: skip
+        "go": common | {"measure": measure},
+        "stop_small": common,
+        "more_evidence": common,
+        "stop_privacy": {"generators": list(GENERATORS)},
+        "stop_useless": {"generators": list(GENERATORS)},
+        "stop_futile": {"arms": 9, "worthwhile": 0.01, "best": -0.0121, "high": 0.0041},
+        "no_generator": {},
+    }[code]
     next_step = {
-        "go": ("scale_up", {"images": 5000}), "more_evidence": ("more_test_images", {"test_images": 900, "gain": 0.01}), "stop_privacy": ("fix_privacy", {}),
-    }.get(code, ("try_other", {}))  # fmt: skip
+        "go": ("scale_up", {"images": 5000}),
+        "more_evidence": ("more_test_images", {"test_images": 900, "gain": 0.01}),
+        "stop_privacy": ("fix_privacy", {}),
+    }.get(code, ("try_other", {}))
     share = 0.31 if copied else 0.012
     gates: list[dict[str, Any]] = [
-        _gate("copies", "look", g, "share of copies at most twice that of the hold-out", share, 0.5 * share, 1.6 * share, 0.01, 1000, not copied)
+        _gate(
+            "copies",
+            "look",
+            g,
+            "share of copies at most twice that of the hold-out",
+            share,
+            0.5 * share,
+            1.6 * share,
+            0.01,
+            1000,
+            not copied,
+        )
         for g in GENERATORS
     ]
     gates.append(
-        _gate("labels", "look", "diffusion", "better than chance on real images, interval above it", 0.64, 0.58, 0.7, 0.2, 60, code != "stop_useless")
+        _gate(
+            "labels",
+            "look",
+            "diffusion",
+            "better than chance on real images, interval above it",
+            0.64,
+            0.58,
+            0.7,
+            0.2,
+            60,
+            code != "stop_useless",
+        )
     )
     gates.append(
         _gate(
@@ -175,21 +268,42 @@ def _decision(code: str, classes: tuple[str, ...], measure: str, chance: np.rand
         )
     return {
         "verdict": {"go": "go", "more_evidence": "more evidence"}.get(code, "stop"),
-        "reason": f"English reason for {code}.", "reason_code": code, "reason_values": values,
-        "measure": measure, "worthwhile": 0.01, "stage": "full" if opened else "look", "confidence": 0.95,
-        "baseline": "real+augment", "candidate": "balanced+augment" if gain else None,
-        "arms": arms, "gates": gates,
+        "reason": f"English reason for {code}.",
+        "reason_code": code,
+        "reason_values": values,
+        "measure": measure,
+        "worthwhile": 0.01,
+        "stage": "full" if opened else "look",
+        "confidence": 0.95,
+        "baseline": "real+augment",
+        "candidate": "balanced+augment" if gain else None,
+        "arms": arms,
+        "gates": gates,
         "looks": [{"look": 1, "confidence": 0.95, "test_images": 150, "replicates": 5, "run": "leaves"}] if opened else [],
         "smallest_detectable_gain": {
-            "before": 0.0244, "after": 0.0219 if opened else None, "test_images": 150, "replicates": 5,
+            "before": 0.0244,
+            "after": 0.0219 if opened else None,
+            "test_images": 150,
+            "replicates": 5,
             "smaller_by": [{"change": "test_images", "to": 600, "gain": 0.0131}, {"change": "replicates", "to": 10, "gain": 0.0212}],
         },
         "real_image_equivalent": None,
-        "cost": {"seconds": {"fit": 187.4, "generate": 24.2, "train": 301.0, "measure": 12.6}, "wall_seconds": 291.0, "machine_seconds": 525.2, "reused_seconds": 62.4,
-                 "synthetic_images": 2000, "money": None},
+        "cost": {
+            "seconds": {"fit": 187.4, "generate": 24.2, "train": 301.0, "measure": 12.6},
+            "wall_seconds": 291.0,
+            "machine_seconds": 525.2,
+            "reused_seconds": 62.4,
+            "synthetic_images": 2000,
+            "money": None,
+        },
         "next_step": {"code": next_step[0], "values": next_step[1]},
-        "not_measured": [{"what": "membership inference", "why": "the pilot's privacy gate looks for copies only; an attack is a part of the six-axis assessment"}],
-    }  # fmt: skip
+        "not_measured": [
+            {
+                "what": "membership inference",
+                "why": "the pilot's privacy gate looks for copies only; an attack is a part of the six-axis assessment",
+            }
+        ],
+    }
 
 
 def _figure(value: float | None, low: float | None, high: float | None, n: int | None) -> dict[str, Any]:
@@ -199,10 +313,21 @@ def _figure(value: float | None, low: float | None, high: float | None, n: int |
 def _arm(name: str, generator: str | None, role: str, split: str, score: float | None, gain: tuple[float, float, float] | None) -> dict[str, Any]:
     n = 150 if split == "test" else 60
     return {
-        "name": name, "generator": generator, "label": f"{name} · {generator}" if generator else name, "role": role, "stage": "full" if split == "test" else "small",
-        "split": split, "score": _figure(score, score and score - 0.031, score and score + 0.031, n if score else None), "gain": _figure(*gain, n) if gain else None,
-        "p_holm": None, "gain_per_class": {}, "gain_per_group": {}, "dropped": None, "dropped_code": None, "dropped_values": None,
-    }  # fmt: skip
+        "name": name,
+        "generator": generator,
+        "label": f"{name} · {generator}" if generator else name,
+        "role": role,
+        "stage": "full" if split == "test" else "small",
+        "split": split,
+        "score": _figure(score, score and score - 0.031, score and score + 0.031, n if score else None),
+        "gain": _figure(*gain, n) if gain else None,
+        "p_holm": None,
+        "gain_per_class": {},
+        "gain_per_group": {},
+        "dropped": None,
+        "dropped_code": None,
+        "dropped_values": None,
+    }
 
 
 def _per_class(classes: tuple[str, ...], centre: float, chance: np.random.Generator) -> dict[str, Any]:

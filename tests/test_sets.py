@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mitate import codec
+from mitate import codec, sets
+from mitate.cards import dataset_card
 from mitate.errors import SettingError
 from mitate.images import ImageSet, Provenance, from_arrays
-from mitate.report import sets
-from mitate.report.cards import dataset_card
-from mitate.report.sets import folder_names, write_images
+from mitate.sets import folder_names, write_images
 
 ODD = ("rust", "Rust", "a/b", "..", "CON", "x" * 300, "<b>bold</b>", "test", "train-set", "葉", "", "__init__", "a|b\n# c")
 

@@ -68,7 +68,18 @@ def demo(out: Path, lang: str, engine: str) -> None:
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
 @click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
 @click.option("--exit-code", is_flag=True, help="Exit with 0 for go, 10 for stop, 11 for more evidence.")
-def pilot(images: str | None, out: Path | None, plan_file: Path | None, cost: bool, go_on: Path | None, seeds: str | None, lang: str, engine: str, exit_code: bool, **given: Any) -> None:
+def pilot(
+    images: str | None,
+    out: Path | None,
+    plan_file: Path | None,
+    cost: bool,
+    go_on: Path | None,
+    seeds: str | None,
+    lang: str,
+    engine: str,
+    exit_code: bool,
+    **given: Any,
+) -> None:
     """Will synthetic images help? A staged pilot on IMAGES (a folder, file or name) with a verdict and a report."""
     if go_on is not None:
         _refuse_with_continue(images, out, plan_file, given)
@@ -106,7 +117,9 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
     if per_class:
         train = train.few(per_class, seed=seed)
     preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train)))
-    chosen = from_text(cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}")
+    chosen = from_text(
+        cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}"
+    )
     line = Line(1.0, title=f"fit {kind}")
     found = fit_generator(chosen, train, seed=seed, size=size, name=name, store=Store.find(), progress=line)
     line.close()
@@ -157,7 +170,11 @@ def ls() -> None:
     store = Store.find()
     for name, digest in store.refs().items():
         entry = store.get(digest)
-        what = "missing from the store" if entry is None else f"{entry.result.get('kind', '')} {entry.result.get('shape', ['?'])[0]} px, {len(entry.result.get('classes', []))} classes"
+        what = (
+            "missing from the store"
+            if entry is None
+            else f"{entry.result.get('kind', '')} {entry.result.get('shape', ['?'])[0]} px, {len(entry.result.get('classes', []))} classes"
+        )
         click.echo(f"{name:24} {what}  {digest[:12]}")
     for path in sorted(Path("runs").glob("*/study.json")) if Path("runs").is_dir() else []:
         run = Run(path.parent)
@@ -273,8 +290,8 @@ def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
 
 def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
     from mitate.settings import record
-    from mitate.studies.plan_file import read_plan
     from mitate.studies.pilot import Pilot
+    from mitate.studies.plan_file import read_plan
 
     values = read_plan(plan_file) if plan_file is not None else {}
     given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}

@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any
 
-from mitate.errors import DataError, JobError, MitateError, MissingExtra, SettingError, StoreError
+from mitate.errors import DataError, JobError, MissingExtra, MitateError, SettingError, StoreError
 from mitate.runtime import cores, die_with_parent
 from mitate.settings import plain
 from mitate.store import Asked, Entry, Store
@@ -129,7 +129,10 @@ class _Worker:
                 line = ""
             if not line:
                 code, self._process = process.wait(), None
-                raise JobError(f"The worker of {job.name} ended without an answer (exit code {code}; -9 is often too little memory).", fix="run the same command again, with fewer workers (--engine local:1)")
+                raise JobError(
+                    f"The worker of {job.name} ended without an answer (exit code {code}; -9 is often too little memory).",
+                    fix="run the same command again, with fewer workers (--engine local:1)",
+                )
         answer = json.loads(line.removeprefix(PREFIX))
         if "error" in answer:
             kind = ERRORS.get(answer["error"], JobError)

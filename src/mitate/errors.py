@@ -1,11 +1,11 @@
 """The tree of errors: what happened, and what to do about it.
 
-    MitateError                  everything we raise on purpose; the command line prints it in one line, exit code 2
-    ├── DataError                images, labels or splits that cannot be used
-    ├── SettingError             an option, a plan file or a name that cannot be used
-    ├── MissingExtra             a package that this verb needs is not installed
-    ├── StoreError               the disk said no, or an object in the store is damaged
-    └── JobError                 a job of a study failed; finished jobs are kept
+MitateError                  everything we raise on purpose; the command line prints it in one line, exit code 2
+├── DataError                images, labels or splits that cannot be used
+├── SettingError             an option, a plan file or a name that cannot be used
+├── MissingExtra             a package that this verb needs is not installed
+├── StoreError               the disk said no, or an object in the store is damaged
+└── JobError                 a job of a study failed; finished jobs are kept
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The verbs fit and generate: a generator fitted on real images, kept in the store, and images drawn from it.
 
-    leaves = mi.fit(mi.Diffusion(), mi.open_images("leaves/train"), seed=0)
-    fakes  = mi.generate(leaves, per_class=200, seed=0)
+leaves = mi.fit(mi.Diffusion(), mi.open_images("leaves/train"), seed=0)
+fakes  = mi.generate(leaves, per_class=200, seed=0)
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Fitted:
         return f"<Fitted {self.kind}: {len(self.classes)} classes at {self.shape[0]} px, {self.digest[:12]}>"
 
 
-def fit(kind: Any, train: ImageSet, *, seed: int = 0, size: int = 0, name: str | None = None, store: Store | None = None, progress: Progress | None = None) -> Fitted:
+def fit(
+    kind: Any, train: ImageSet, *, seed: int = 0, size: int = 0, name: str | None = None, store: Store | None = None, progress: Progress | None = None
+) -> Fitted:
     """Fit a generator kind (`mi.VAE()`, `mi.Diffusion()`, ...) on real images; found in the store when it was fitted before.
 
     A fifth of each class is set aside to stop in time, and a fifth is never shown to the generator, so that privacy can be
@@ -76,7 +78,9 @@ def load_generator(name: str, *, store: Store | None = None) -> Fitted:
         entry = None
     entry = entry or (store.get(name) if len(name) == 64 and name.isalnum() else None)
     if entry is None:
-        raise SettingError(f"There is no kept generator {name!r}.", fix=suggest(name, store.refs()) if store.refs() else "fit one: mitate fit diffusion FOLDER --as NAME")
+        raise SettingError(
+            f"There is no kept generator {name!r}.", fix=suggest(name, store.refs()) if store.refs() else "fit one: mitate fit diffusion FOLDER --as NAME"
+        )
     asked = json.loads(entry.path("asked.json").read_text())
     if asked["verb"] != "fit":
         raise SettingError(f"{name!r} is not a generator.", fix="name one that mitate fit made")

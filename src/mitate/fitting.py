@@ -150,7 +150,15 @@ def _average(averaged: nn.Module, module: nn.Module, *, decay: float) -> None:
 # checkpoints ----------------------------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, averaged: nn.Module | None, trained: list[nn.Parameter], best: dict[str, Tensor] | None, log: Log) -> None:
+def _write(
+    folder: Path,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    averaged: nn.Module | None,
+    trained: list[nn.Parameter],
+    best: dict[str, Tensor] | None,
+    log: Log,
+) -> None:
     tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
     if averaged is not None:
         tensors |= {f"averaged.{k}": v for k, v in averaged.state_dict().items()}

@@ -81,7 +81,16 @@ def image_seeds(seed: int, n: int, *, condition: int) -> np.ndarray:
 
 
 def sample_set(
-    generator: Generator, *, classes: tuple[str, ...], per_class: int, seed: int, name: str, kind: str, digest: str, parents: tuple[str, ...], settings: dict[str, Any]
+    generator: Generator,
+    *,
+    classes: tuple[str, ...],
+    per_class: int,
+    seed: int,
+    name: str,
+    kind: str,
+    digest: str,
+    parents: tuple[str, ...],
+    settings: dict[str, Any],
 ) -> ImageSet:
     """`per_class` images of every class as an ImageSet with its provenance."""
     labels = np.repeat(np.arange(len(classes)), per_class)

@@ -234,7 +234,9 @@ def disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as wrong:
         if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"No space left on the disk of {root}.", fix="free some space (mitate clean) and run the same command again; finished work is kept") from wrong
+            raise StoreError(
+                f"No space left on the disk of {root}.", fix="free some space (mitate clean) and run the same command again; finished work is kept"
+            ) from wrong
         if wrong.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(f"{wrong.filename or root} cannot be written.", fix="make it writable, or set MITATE_HOME to a folder that is") from wrong
         raise

@@ -23,7 +23,6 @@ from mitate.runtime import seed_of, torch_threads
 from mitate.settings import record
 from mitate.store import Asked, Entry, Store, write_json
 
-
 BLOCK = 512  # images sampled between two checkpoints
 
 
@@ -65,7 +64,9 @@ def perform(store: Store, asked: Asked, *, progress: Progress | None = None) -> 
     except MemoryError as wrong:
         raise JobError(f"A {asked.verb} job ran out of memory.", fix="use a smaller --size, or fewer workers (--engine local:1)") from wrong
     except Exception as wrong:
-        raise JobError(f"A {asked.verb} job failed: {type(wrong).__name__}: {wrong}", fix="the settings it ran with are in jobs.jsonl; finished jobs are kept") from wrong
+        raise JobError(
+            f"A {asked.verb} job failed: {type(wrong).__name__}: {wrong}", fix="the settings it ran with are in jobs.jsonl; finished jobs are kept"
+        ) from wrong
 
 
 # images in the store --------------------------------------------------------------------------------------------------

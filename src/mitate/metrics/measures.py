@@ -70,7 +70,9 @@ class Measure:
         needed = [self.target] if self.target is not None else range(len(self.classes)) if self.name in ("balanced", "macro-f1") else []
         for k in needed:
             if counts[k] < 2:
-                raise DataError(f"The measure {self.name} needs test images of {self.classes[k]!r}; there are {counts[k]}.", fix="add test images of that class")
+                raise DataError(
+                    f"The measure {self.name} needs test images of {self.classes[k]!r}; there are {counts[k]}.", fix="add test images of that class"
+                )
 
 
 def parse(text: str, classes: Sequence[str]) -> Measure:
@@ -134,7 +136,8 @@ def _read_costs(path: Path, classes: tuple[str, ...]) -> tuple[tuple[float, ...]
     body = {row[0].strip(): row[1:] for row in rows[1:]}
     if set(head) != set(classes) or set(body) != set(classes):
         raise SettingError(
-            f"The costs {path} name other classes than the images ({', '.join(classes)}).", fix="first row: answers; first column: truth; every class once in both"
+            f"The costs {path} name other classes than the images ({', '.join(classes)}).",
+            fix="first row: answers; first column: truth; every class once in both",
         )
     try:
         table = {name: dict(zip(head, map(float, row), strict=True)) for name, row in body.items()}

@@ -1,9 +1,9 @@
 """The audit folder of a run: digests that a third party can re-check without mitate and without the store.
 
-    runs/leaves/audit/
-      SHA256SUMS                    of every file of the run; `sha256sum -c audit/SHA256SUMS` in the run folder
-      study.json  jobs/  splits/    the bytes that the digests of the study, its jobs and its splits are made of
-      README.md                     how to check them, with sha256sum only
+runs/leaves/audit/
+  SHA256SUMS                    of every file of the run; `sha256sum -c audit/SHA256SUMS` in the run folder
+  study.json  jobs/  splits/    the bytes that the digests of the study, its jobs and its splits are made of
+  README.md                     how to check them, with sha256sum only
 """
 
 from __future__ import annotations

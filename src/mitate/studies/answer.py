@@ -18,7 +18,9 @@ GROUP_LEAST = 5  # test images below which a group's gain has no interval
 GROUPS_SHOWN = 30
 
 
-def decision(state: State, *, look: int | None, looks: Sequence[Mapping[str, Any]], groups: np.ndarray | None, group_names: Sequence[str], cost: Mapping[str, Any]) -> dict[str, Any]:
+def decision(
+    state: State, *, look: int | None, looks: Sequence[Mapping[str, Any]], groups: np.ndarray | None, group_names: Sequence[str], cost: Mapping[str, Any]
+) -> dict[str, Any]:
     """The answer as a record. look: number of the opening of the test split, None while it is closed."""
     confidence = gates.CONFIDENCE[(look or 1) - 1]
     rows = [_arm_row(state, arm, confidence=confidence, groups=groups, group_names=group_names) for arm in _all_arms(state)]
@@ -193,12 +195,22 @@ def _early(state: State) -> tuple[str, str, dict[str, Any], str]:
     if not state.alive and codes == {"copies"}:
         return "stop", "stop_privacy", {"generators": names}, f"Every generator copied its training images ({names})."
     if not state.alive and codes == {"useless_labels"}:
-        return "stop", "stop_useless", {"generators": names}, f"A model trained on the synthetic images alone does no better than chance on real ones ({names})."
+        return (
+            "stop",
+            "stop_useless",
+            {"generators": names},
+            f"A model trained on the synthetic images alone does no better than chance on real ones ({names}).",
+        )
     if not state.alive:
         return "stop", "no_generator", {}, "No generator passed the gates."
     best = state.best_high if state.best_high is not None else 0.0
     values = {"arms": len(state.dropped_arms), "worthwhile": state.worthwhile, "best": best, "high": best}
-    return "stop", "stop_futile", values, f"No arm could reach the worthwhile {_show(state, state.worthwhile)} on the selection split (at best {_show(state, best)}); the test split stays closed."
+    return (
+        "stop",
+        "stop_futile",
+        values,
+        f"No arm could reach the worthwhile {_show(state, state.worthwhile)} on the selection split (at best {_show(state, best)}); the test split stays closed.",
+    )
 
 
 def _show(state: State, value: float) -> str:
@@ -243,7 +255,9 @@ def _not_measured(state: State) -> list[dict[str, str]]:
     if state.test is None:
         found.append({"what": "gain on the test split", "why": "the pilot ended before the test split was opened"})
     elif state.study.sizes["cross_fit"]:
-        found.append({"what": "choice of the candidate", "why": "too few images for a selection that the test does not see; the candidate was fixed before the run"})
+        found.append(
+            {"what": "choice of the candidate", "why": "too few images for a selection that the test does not see; the candidate was fixed before the run"}
+        )
     if state.study.data["groups"] is None:
         found.append({"what": "gain per group", "why": "the images name no groups (patient, plant, photograph)"})
     found.append({"what": "membership inference", "why": "the pilot's privacy gate looks for copies only; an attack is a part of the six-axis assessment"})

@@ -166,5 +166,3 @@ class Predictions:
         """Contributions of an arm minus the baseline's in the same replicates, float64 [replicates, images]."""
         shared = [r for r in self.replicates(arm) if r in self._answers[baseline]]
         return self.table(arm, measure, only=shared) - self.table(baseline, measure, only=shared)
-
-

@@ -57,7 +57,9 @@ def ladder(arms: Sequence[str], *, steps: int, replicates: int) -> list[Sizes]:
     return rows
 
 
-def estimate(sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int) -> dict[str, float]:
+def estimate(
+    sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int
+) -> dict[str, float]:
     """Seconds of one worker for one job of each verb (`fit:vae`), and `total` for the whole pilot."""
     seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": 0.1, "copies": 0.3, "align": 1.0, "pick": 0.1}
     made = 0.0
@@ -76,7 +78,17 @@ def estimate(sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int]
 
 
 def choose(
-    arms: Sequence[str], speeds: Speeds, *, budget: float, steps: int, replicates: int, generator_steps: Mapping[str, int], images: int, small: int, folds: int, workers: int
+    arms: Sequence[str],
+    speeds: Speeds,
+    *,
+    budget: float,
+    steps: int,
+    replicates: int,
+    generator_steps: Mapping[str, int],
+    images: int,
+    small: int,
+    folds: int,
+    workers: int,
 ) -> tuple[Sizes, int, dict[str, float]]:
     """The best sizes whose whole pilot takes at most `budget` seconds: (sizes, steps of the compute-matched arm, estimates)."""
     tried: list[float] = []

@@ -12,9 +12,8 @@ import numpy as np
 from mitate import codec
 from mitate.images import Provenance, from_arrays
 from mitate.metrics.privacy import COPY
-from mitate.report.sets import write_images
+from mitate.sets import write_images
 from mitate.store import Entry, Store, write_json, write_text
-from mitate.studies.arms import Cell
 from mitate.studies.stages import State
 from mitate.study import Job
 from mitate.verbs import read_facts, read_pixels
@@ -84,9 +83,15 @@ def write_candidate(state: State, store: Store, folder: Path) -> int:
     seeds = np.load(entry.path("seeds.npy"), allow_pickle=False) if entry.path("seeds.npy").exists() else []
     source = state.study.sizes["generators"][generator]
     provenance = Provenance(
-        generator, _parent(job), {"options": source.get("options", {}), "job": job.name}, (entry.digest, *job.asked.inputs.values()), tuple(int(s) for s in seeds)
+        generator,
+        _parent(job),
+        {"options": source.get("options", {}), "job": job.name},
+        (entry.digest, *job.asked.inputs.values()),
+        tuple(int(s) for s in seeds),
     )
-    images = from_arrays(made.x, made.y, classes=read_facts(entry)["classes"], name=f"{state.study.data['name']}-{generator}", split="synthetic", provenance=provenance)
+    images = from_arrays(
+        made.x, made.y, classes=read_facts(entry)["classes"], name=f"{state.study.data['name']}-{generator}", split="synthetic", provenance=provenance
+    )
     write_images(images, folder / "synthetic")
     return len(images)
 
@@ -103,7 +108,7 @@ def write_jobs(state: State, folder: Path) -> dict[str, float]:
         seconds[job.verb] = seconds.get(job.verb, 0.0) + spent
         facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "files")}
         row = {
-            "name": job.name, "verb": job.verb, "digest": entry.digest, "settings": job.asked.settings, "inputs": job.asked.inputs, "seconds": round(spent, 3),
+            "name": job.name, "verb": job.verb, "version": job.version, "digest": entry.digest, "settings": job.asked.settings, "inputs": job.asked.inputs, "seconds": round(spent, 3),
             "reused": entry.digest in state.reused, "files": entry.result.get("files", {}), "facts": facts,
         }  # fmt: skip
         lines.append(json.dumps(row, ensure_ascii=False, sort_keys=True))
@@ -142,5 +147,3 @@ def _write(path: Path, pixels: np.ndarray, *, synthetic: bool) -> str:
     else:
         codec.to_image(pixels).save(path, "PNG")
     return f"{path.parent.name}/{path.name}"
-
-

@@ -57,7 +57,9 @@ def detectable_from(gain: Interval, *, confidence: float) -> float:
     return float((stats.t.ppf(0.5 + confidence / 2, gain.df) + stats.t.ppf(POWER, gain.df)) * gain.se)
 
 
-def smaller_by(*, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE) -> list[dict[str, Any]]:
+def smaller_by(
+    *, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE
+) -> list[dict[str, Any]]:
     """What would make the detectable gain clearly smaller (by a tenth or more), and to what; may be empty."""
     spread = {"row_sd": row_sd, "image_variance": image_variance, "confidence": confidence}
     now = detectable(test_images=test_images, replicates=replicates, **spread)
@@ -97,7 +99,8 @@ def look_number(store: Store, *, study: str, images: tuple[str, ...]) -> int:
         return before.index(study) + 1
     if len(before) >= len(CONFIDENCE):
         raise DataError(
-            f"These test images were opened {len(before)} times already; a further look would no longer be honest.", fix="collect new test images, and test on those"
+            f"These test images were opened {len(before)} times already; a further look would no longer be honest.",
+            fix="collect new test images, and test on those",
         )
     return len(before) + 1
 

@@ -1,8 +1,8 @@
 """The pilot: will synthetic images help this model? Planned first, then run in stages, with an answer in a run folder.
 
-    plan = pilot("leaves/", budget="10m")      reads the images, probes the speed, fixes every integer; nothing has run
-    print(plan.cost())
-    run = run_pilot(plan, Path("runs/leaves")) look, small, full (studies/stages.py); the same call resumes
+plan = pilot("leaves/", budget="10m")      reads the images, probes the speed, fixes every integer; nothing has run
+print(plan.cost())
+run = run_pilot(plan, Path("runs/leaves")) look, small, full (studies/stages.py); the same call resumes
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ def _same_question(existing: Study, asked: Pilot, data: Data) -> None:
     plan = {k: v for k, v in existing.plan.items() if k != "continued_with"}
     if canonical(plan) != canonical(asked):
         changed = sorted(k for k, v in plain(asked).items() if canonical(plan.get(k)) != canonical(v))
-        raise SettingError(f"The run folder holds another pilot (it differs in {', '.join(changed)}).", fix="choose another folder with --out, or give the command that made it")
+        raise SettingError(
+            f"The run folder holds another pilot (it differs in {', '.join(changed)}).",
+            fix="choose another folder with --out, or give the command that made it",
+        )
     if existing.data["digests"] != _digests(data):
         raise SettingError("The images changed since this run was started.", fix="choose another folder with --out, or put the images back")
 
@@ -154,7 +157,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
         images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers),
     )  # fmt: skip
     for name, facts in generators.items():
-        if name in steps:
+        if "steps" in facts["options"]:
             facts["options"] = {**facts["options"], "steps": max(1, round(steps[name] * chosen.generator_share))}
     test_images = len(everything)
     return Study(
@@ -164,6 +167,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "name": data.name,
             "classes": list(classes),
             "digests": _digests(data),
+            "image_digests": {s: list(getattr(splits, s).digests) for s in ("train", "selection", "holdout", "test")},
             "images": {s: len(getattr(splits, s)) for s in ("train", "selection", "holdout", "test")},
             "per_class": splits.train.counts(),
             "labels": [int(k) for k in everything.labels] if splits.cross_fit else None,
@@ -173,9 +177,20 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "findings": [{"kind": f.kind, "severity": f.severity, "message": f.message} for f in data.findings],
         },
         sizes={
-            "size": size, "channels": channels, "arms": list(chosen.arms), "training": {**training, "steps": chosen.steps}, "long_steps": long_steps,
-            "generators": generators, "synthetic_per_class": images, "small": small, "full": [chosen.full], "folds": n_folds,
-            "cross_fit": splits.cross_fit, "candidate": _fixed_candidate(chosen.arms), "backbone": backbone, "measure": measures.freeze(measure),
+            "size": size,
+            "channels": channels,
+            "arms": list(chosen.arms),
+            "training": {**training, "steps": chosen.steps},
+            "long_steps": long_steps,
+            "generators": generators,
+            "synthetic_per_class": images,
+            "small": small,
+            "full": [chosen.full],
+            "folds": n_folds,
+            "cross_fit": splits.cross_fit,
+            "candidate": _fixed_candidate(chosen.arms),
+            "backbone": backbone,
+            "measure": measures.freeze(measure),
         },  # fmt: skip
         gates=_gates(asked, cross_fit=splits.cross_fit),
         detectable={
@@ -190,14 +205,31 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
 
 def _gates(asked: Pilot, *, cross_fit: bool) -> tuple[dict[str, Any], ...]:
     """The rules, written down before the run."""
-    rules: list[dict[str, Any]] = [{"name": "copies", "stage": "look", "threshold": gates.COPIES_MARGIN, "rule": "drop a generator whose share of copies is surely more than this above the hold-out's"}]
+    rules: list[dict[str, Any]] = [
+        {
+            "name": "copies",
+            "stage": "look",
+            "threshold": gates.COPIES_MARGIN,
+            "rule": "drop a generator whose share of copies is surely more than this above the hold-out's",
+        }
+    ]
     if not cross_fit:
         rules += [
             {"name": "labels", "stage": "look", "threshold": None, "rule": "drop a generator from whose images alone a model learns no better than chance"},
-            {"name": "reach", "stage": "small", "threshold": asked.worthwhile, "rule": "drop an arm whose gain on the selection split surely stays below this; stop when none is left"},
+            {
+                "name": "reach",
+                "stage": "small",
+                "threshold": asked.worthwhile,
+                "rule": "drop an arm whose gain on the selection split surely stays below this; stop when none is left",
+            },
         ]
     rules.append(
-        {"name": "verdict", "stage": "full", "threshold": asked.worthwhile, "rule": "go: the candidate's interval on the test split lies above this; stop: below it; else more evidence"}
+        {
+            "name": "verdict",
+            "stage": "full",
+            "threshold": asked.worthwhile,
+            "rule": "go: the candidate's interval on the test split lies above this; stop: below it; else more evidence",
+        }
     )
     return tuple(rules)
 
@@ -230,7 +262,7 @@ def _generator(name: str, classes: tuple[str, ...], shape: tuple[int, int, int],
         if name == "folder":
             raise SettingError("The generator folder needs a path.", fix="write it as folder:PATH")
         kind = registry.find("generator", name)
-        return {"kind": name, "options": plain((kind.default_for(shape, len(train)) if hasattr(kind, "default_for") else kind()))}
+        return {"kind": name, "options": plain(kind.default_for(shape, len(train)) if hasattr(kind, "default_for") else kind())}
     try:
         entry = store.kept(name)
     except DataError:
@@ -240,7 +272,9 @@ def _generator(name: str, classes: tuple[str, ...], shape: tuple[int, int, int],
         raise SettingError(f"There is no generator {name!r}.", fix=suggest(name, known))
     facts = entry.result
     if list(facts.get("classes", [])) != list(classes) or tuple(facts.get("shape", ())) != shape:
-        raise SettingError(f"The generator {name!r} draws other images ({facts.get('shape')}, classes {facts.get('classes')}).", fix="fit one on these images: mitate fit")
+        raise SettingError(
+            f"The generator {name!r} draws other images ({facts.get('shape')}, classes {facts.get('classes')}).", fix="fit one on these images: mitate fit"
+        )
     return {"kind": "kept", "digest": entry.digest, "options": {}}
 
 
@@ -291,7 +325,13 @@ def _training(asked: Pilot, data: Data, *, size: int, channels: int, pretrained:
 
 
 def _probe(
-    generators: Mapping[str, Mapping[str, Any]], backbone: Mapping[str, Any], training: Mapping[str, Any], store: Store, *, shape: tuple[int, int, int], n_classes: int
+    generators: Mapping[str, Mapping[str, Any]],
+    backbone: Mapping[str, Any],
+    training: Mapping[str, Any],
+    store: Store,
+    *,
+    shape: tuple[int, int, int],
+    n_classes: int,
 ) -> tuple[budget.Speeds, dict[str, int]]:
     from mitate.training.loop import Training
     from mitate.verbs import kind_of
@@ -299,7 +339,7 @@ def _probe(
     kinds = {n: kind_of(f["kind"], f["options"]) for n, f in generators.items() if f["kind"] not in ("folder", "kept")}
     weights = store.get(backbone["weights"]) if backbone["weights"] else None
     speeds = budget.probe(shape, n_classes, backbone=backbone, weights=weights, training=record(Training, training, where="training"), kinds=kinds)
-    return speeds, {name: int(getattr(kind, "steps", 0)) for name, kind in kinds.items()}
+    return speeds, {name: int(getattr(kind, "steps", 1)) for name, kind in kinds.items()}
 
 
 def _cells(study: Study, data: Data, store: Store) -> tuple[list[Cell], dict[str, list[int]]]:
@@ -389,7 +429,9 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
     if run.finished:
         decision = run.decision
         if decision["stage"] != "full" or decision["candidate"] is None:
-            raise SettingError(f"{run.folder} ended at {decision['stage']!r}, before the test split was opened.", fix="start a new pilot; there is nothing to continue")
+            raise SettingError(
+                f"{run.folder} ended at {decision['stage']!r}, before the test split was opened.", fix="start a new pilot; there is nothing to continue"
+            )
         if len(rounds) >= len(gates.CONFIDENCE):
             raise SettingError(f"{run.folder} has had its {len(rounds)} looks.", fix="collect new test images and start a new pilot")
         kept = run.folder / f"look{len(rounds)}"
@@ -413,7 +455,9 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
 def _open_test(plan: Plan, folder: Path, *, look: int, candidate: str) -> None:
     """Write down that the test split is opened, for which candidate, before anything is measured on it."""
     gates.record_opening(plan.store, study=plan.study.digest, test=plan.test.digest, run=folder, images=tuple(d[:16] for d in plan.test.digests))
-    write_json(folder / "opening.json", {"look": look, "of": len(gates.CONFIDENCE), "study": plan.study.digest, "test": plan.test.digest, "candidate": candidate})
+    write_json(
+        folder / "opening.json", {"look": look, "of": len(gates.CONFIDENCE), "study": plan.study.digest, "test": plan.test.digest, "candidate": candidate}
+    )
 
 
 def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall: float) -> None:
@@ -430,7 +474,11 @@ def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall
         "wall_seconds": round(wall, 1), "synthetic_images": images, "money": None,
     }  # fmt: skip
     replicates = len(state.test.replicates(state.candidate)) if state.test is not None and state.candidate is not None else 0
-    looks = [*_earlier(run), {"look": look, "confidence": confidence, "test_images": len(plan.test), "replicates": replicates, "run": run.folder.name}] if look else []
+    looks = (
+        [*_earlier(run), {"look": look, "confidence": confidence, "test_images": len(plan.test), "replicates": replicates, "run": run.folder.name}]
+        if look
+        else []
+    )
     found = answer.decision(state, look=look, looks=looks, groups=groups, group_names=names, cost=cost)
     write_json(run.folder / "decision.json", found)
 

@@ -123,7 +123,9 @@ def small(state: State, engine: Engine, done: Done) -> None:
         state.gates.append(_gate("reach", "small", arm.label, f"the gain on the selection split may reach {state.worthwhile:g}", gain, passed=reaches))
         if not reaches:
             values = {"high": gain.high, "worthwhile": state.worthwhile}
-            state.dropped_arms[arm] = Dropped("cannot_reach", values, f"its gain on the selection split is at most {gain.high:.3g}, below the worthwhile {state.worthwhile:g}")
+            state.dropped_arms[arm] = Dropped(
+                "cannot_reach", values, f"its gain on the selection split is at most {gain.high:.3g}, below the worthwhile {state.worthwhile:g}"
+            )
     hopeful = [a for a in state.arms if a.synthetic]
     if hopeful:
         state.candidate = max(hopeful, key=lambda a: gains[a].value)
@@ -143,7 +145,9 @@ def full(state: State, engine: Engine, done: Done) -> None:
         _predictions(state, engine, late, "test", done, arms=[state.baseline, state.candidate], into=state.test)
 
 
-def gain_on_test(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None, measure: Measure | None = None, rows: np.ndarray | None = None) -> Interval:
+def gain_on_test(
+    state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None, measure: Measure | None = None, rows: np.ndarray | None = None
+) -> Interval:
     """Interval of an arm's gain over the baseline on the test split. rows: only these images."""
     assert state.test is not None
     return interval_of(state, state.test.paired(arm, state.baseline, measure), confidence=confidence, groups=groups, measure=measure, rows=rows)
@@ -197,11 +201,23 @@ def _labels_gate(state: State, generator: str, y: np.ndarray, said: np.ndarray) 
         {**_gate("labels", "look", generator, "a model trained on its images alone may beat chance on real ones", interval, passed=passed), "floor": chance}
     )
     state.scores.append(
-        Score("trained_on_synthetic", "utility", generator, mean, interval.low, interval.high, len(y), floor=chance, note="balanced accuracy on the selection split")
+        Score(
+            "trained_on_synthetic",
+            "utility",
+            generator,
+            mean,
+            interval.low,
+            interval.high,
+            len(y),
+            floor=chance,
+            note="balanced accuracy on the selection split",
+        )
     )
     if passed:
         return None
-    return Dropped("useless_labels", {"score": mean, "chance": chance}, f"a model trained on its images alone scores {mean:.0%} on real ones; chance is {chance:.0%}")
+    return Dropped(
+        "useless_labels", {"score": mean, "chance": chance}, f"a model trained on its images alone scores {mean:.0%} on real ones; chance is {chance:.0%}"
+    )
 
 
 def _gate(name: str, stage: str, subject: str, rule: str, measured: Interval | None, *, passed: bool | None, note: str = "") -> dict[str, Any]:

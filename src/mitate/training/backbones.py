@@ -223,7 +223,9 @@ def _read(weights: Path | None, name: str, expected: str) -> Mapping[str, Tensor
     try:
         state = load_file(weights)
     except Exception as wrong:  # safetensors raises its own error type for what is no safetensors file
-        raise SettingError(f"{weights} is not a safetensors file that can be read ({wrong}).", fix="give a .safetensors file; pickles are not opened") from wrong
+        raise SettingError(
+            f"{weights} is not a safetensors file that can be read ({wrong}).", fix="give a .safetensors file; pickles are not opened"
+        ) from wrong
     if expected and expected not in state:
         raise SettingError(f"{weights} does not hold a {name}: it has no tensor {expected!r}.", fix="name the backbone that the file was saved from")
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

@@ -1,10 +1,10 @@
 """Synthetic sets written for others: an image folder that `datasets` opens, whole or not at all.
 
-    fakes/                          write_images
-      rust/000000.png ...           class folders; every file carries the IPTC mark "trained algorithmic media"
-      metadata.jsonl                one line an image: file_name, label, caption, seed, generator, filters
-      README.md  provenance.json    dataset card; generator, settings, parents
-      SHA256SUMS                    `sha256sum -c SHA256SUMS`
+fakes/                          write_images
+  rust/000000.png ...           class folders; every file carries the IPTC mark "trained algorithmic media"
+  metadata.jsonl                one line an image: file_name, label, caption, seed, generator, filters
+  README.md  provenance.json    dataset card; generator, settings, parents
+  SHA256SUMS                    `sha256sum -c SHA256SUMS`
 
 """
 
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from mitate import codec
+from mitate.cards import dataset_card
 from mitate.errors import SettingError
 from mitate.images import ImageSet, Provenance
 from mitate.progress import Progress, Silent
-from mitate.report.cards import dataset_card
 from mitate.settings import digest, plain
 from mitate.store import disk_errors, file_digest, write_json, write_text
 

@@ -1,0 +1,291 @@
+"""The pilot from end to end, on small arrays and the exact Gaussian generator: stages, verdicts, resume, looks, refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mitate as mi
+from mitate.errors import DataError, JobError, SettingError
+from mitate.metrics.intervals import Interval
+from mitate.recipe import BASELINE
+from mitate.store import Store
+from mitate.studies import budget, gates
+from mitate.studies.arms import Arm, arms_of
+from mitate.studies.pilot import continue_pilot
+from mitate.study import Run
+
+ARMS = ("real", BASELINE, "synthetic+augment", "balanced+augment")
+TIMES = ("seconds", "wall_seconds", "machine_seconds", "reused_seconds")
+
+
+def blobs(n: int, seed: int, *, noise: float = 45.0, groups: bool = False) -> mi.ImageSet:
+    """Three classes of 8x8 grey pictures: a bright bar at one of three heights, in noise."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 3
+    x = np.full((n, 8, 8), 90.0)
+    for k in range(3):
+        x[y == k, 1 + 2 * k : 3 + 2 * k] += 70
+    x = np.clip(x + rng.normal(0, noise, x.shape), 0, 255).astype(np.uint8)
+    return mi.from_arrays(x, y, classes=("low", "mid", "top"), name="blobs", groups=[f"plant {i // 6}" for i in range(n)] if groups else None)
+
+
+def plan_of(n: int = 90, *, tests: int = 120, **settings: object) -> object:
+    chosen = {"generators": ("gaussian",), "arms": ARMS, "steps": 12, "replicates": 3, "budget": "1h", "workers": 1, "synthetic_per_class": 20, **settings}
+    return mi.pilot(train=blobs(n, 0), test=blobs(tests, 1) if tests else None, **chosen)  # type: ignore[arg-type]
+
+
+def run_here(plan: object, folder: Path) -> Run:
+    return mi.run(plan, folder, workers=0)  # type: ignore[arg-type]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a run that must not depend on time, place or interruption."""
+    found = {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name not in ("machine.json", "jobs.jsonl", "study.json")
+    }
+    decision = json.loads(found["decision.json"])
+    decision["cost"] = {k: v for k, v in decision["cost"].items() if k not in TIMES}
+    for look in decision["looks"]:
+        look.pop("run")
+    found["decision.json"] = json.dumps(decision).encode()
+    return found
+
+
+def weights_of(store: Store) -> dict[str, str]:
+    """Digest of every file of every stored result, timings aside."""
+    return {f"{name}/{file}": found for name in store.objects() for file, found in (store.get(name) or pytest.fail()).result["files"].items()}
+
+
+def test_a_pilot_ends_with_a_whole_answer(tmp_path: Path) -> None:
+    run = run_here(plan_of(), tmp_path / "run")
+    found = run.decision
+    assert found["verdict"] in ("go", "stop", "more evidence") and found["reason"]
+    labels = [a["label"] for a in found["arms"]]
+    assert labels == [BASELINE, "real", "synthetic+augment · gaussian", "balanced+augment · gaussian"]
+    assert found["real_image_equivalent"] is None and any(m["what"] == "real_image_equivalent" for m in found["not_measured"])
+    for name in ("study.json", "machine.json", "jobs.jsonl", "scores.jsonl", "samples/samples.json"):
+        assert (run.folder / name).is_file()
+    for line in (run.folder / "scores.jsonl").read_text().splitlines():
+        score = json.loads(line)
+        assert (score["value"] is None) == bool(score["note"] and score["n"] is None)
+    if found["stage"] == "full":
+        assert len(list((run.folder / "synthetic").rglob("*.png"))) == 60 and found["looks"][0]["look"] == 1
+    assert "NaN" not in (run.folder / "decision.json").read_text()
+
+
+def test_the_same_command_again_samples_nothing_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of()
+    run = run_here(plan, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
+    monkeypatch.setattr("mitate.verbs.perform", lambda *a, **k: pytest.fail("a job ran"))
+    again = run_here(plan, tmp_path / "run")
+    assert {p: p.stat().st_mtime_ns for p in again.folder.rglob("*")} == before
+
+
+def test_workers_and_interruptions_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of()
+    straight = run_here(plan, tmp_path / "a")
+    first = weights_of(plan.store)  # type: ignore[attr-defined]
+
+    other = Store(tmp_path / "other")
+    monkeypatch.setenv("MITATE_HOME", str(other.root))
+    moved = mi.pilot(**_arguments(other))  # type: ignore[arg-type]
+    moved = replace(moved, study=plan.study)  # type: ignore[attr-defined]  # the same integers, on another store
+    from mitate import verbs
+
+    real, calls = verbs.perform, []
+
+    def fragile(*args: object, **settings: object) -> object:
+        calls.append(1)
+        if len(calls) % 7 == 0:
+            raise KeyboardInterrupt
+        return real(*args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(verbs, "perform", fragile)
+    for _ in range(60):
+        try:
+            broken = run_here(moved, tmp_path / "b")
+            break
+        except KeyboardInterrupt:
+            continue
+    else:
+        pytest.fail("never finished")
+    assert files_of(broken.folder) == files_of(straight.folder)
+    second = weights_of(other)
+    assert second == first and len(second) > 20
+
+
+def _arguments(store: Store) -> dict[str, object]:
+    return {
+        "train": blobs(90, 0), "test": blobs(120, 1), "generators": ("gaussian",), "arms": ARMS, "steps": 12, "replicates": 3, "budget": "1h", "workers": 1,
+        "synthetic_per_class": 20, "store": store,
+    }  # fmt: skip
+
+
+def test_the_test_split_is_opened_once_and_the_fourth_look_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    images = tuple(f"{i:016x}" for i in range(50))
+    for k, study in enumerate(("a", "b", "c"), start=1):
+        assert gates.look_number(store, study=study, images=images) == k
+        gates.record_opening(store, study=study, test="t", run=Path("r"), images=images)
+        gates.record_opening(store, study=study, test="t", run=Path("r"), images=images)
+    assert gates.look_number(store, study="b", images=images) == 2, "the same study again is the same look"
+    with pytest.raises(DataError, match="3 times"):
+        gates.look_number(store, study="d", images=images)
+    assert gates.look_number(store, study="d", images=tuple(f"x{i}" for i in range(50))) == 1
+    with pytest.raises(DataError):
+        gates.look_number(store, study="d", images=(*images[:6], *(f"x{i}" for i in range(44))))
+    with open(store.root / "openings.jsonl", "a") as ledger:
+        ledger.write('{"study": "cut sho')
+    assert gates.look_number(store, study="a", images=images) == 1
+
+
+def test_a_continued_run_is_the_next_look_with_a_wider_interval(tmp_path: Path) -> None:
+    data = tmp_path / "blobs.npz"
+    train, test = blobs(90, 0), blobs(120, 1)
+    np.savez(data, x_train=train.pixels(size=8, channels=1), y_train=train.y, x_test=test.pixels(size=8, channels=1), y_test=test.y)
+    plan = mi.pilot(str(data), generators=("gaussian",), arms=ARMS, steps=12, replicates=3, budget="1h", workers=1, synthetic_per_class=20, worthwhile=0.0)
+    run = run_here(plan, tmp_path / "run")
+    if run.decision["stage"] != "full":
+        pytest.skip("this pilot ended early")
+    first = run.decision
+    run = continue_pilot(run, 2, store=plan.store, workers=0)
+    assert [(x["look"], x["confidence"], x["replicates"]) for x in run.decision["looks"]] == [(1, 0.95, 3), (2, 0.975, 5)]
+    assert run.decision["candidate"] == first["candidate"] and run.decision["confidence"] == 0.975
+    assert Run(run.folder / "look1").decision == first
+    continue_pilot(run, 1, store=plan.store, workers=0)
+    with pytest.raises(SettingError, match="3 looks"):
+        continue_pilot(run, 1, store=plan.store, workers=0)
+
+
+def test_too_few_images_are_cross_fitted_with_a_candidate_fixed_before(tmp_path: Path) -> None:
+    plan = plan_of(60, tests=0)
+    study = plan.study  # type: ignore[attr-defined]
+    assert study.sizes["cross_fit"] and study.sizes["folds"] == 5 and study.sizes["candidate"] == "balanced+augment"
+    found = run_here(plan, tmp_path / "run").decision
+    assert found["candidate"] == "balanced+augment · gaussian" and found["stage"] == "full"
+    assert found["arms"][0]["score"]["n"] == 60, "every image is tested once a replicate"
+    assert any(m["what"] == "choice of the candidate" for m in found["not_measured"])
+
+
+def test_groups_are_counted_and_never_split(tmp_path: Path) -> None:
+    plan = mi.pilot(
+        train=blobs(180, 0, groups=True), generators=("gaussian",), arms=ARMS, steps=12, replicates=3, budget="1h", workers=1, synthetic_per_class=20
+    )
+    found = run_here(plan, tmp_path / "run").decision
+    arm = next(a for a in found["arms"] if a["role"] == "candidate")
+    assert len(arm["gain_per_group"]) >= 5 and set(arm["gain_per_class"]) == {"low", "mid", "top"}
+
+
+def test_another_pilot_does_not_overwrite_a_run(tmp_path: Path) -> None:
+    from mitate.studies.pilot import Pilot, plan_pilot
+
+    plan = plan_of()
+    run_here(plan, tmp_path / "run")
+    with pytest.raises(SettingError, match="another pilot"):
+        plan_pilot(Pilot(data="blobs", seed=1), blobs(90, 0), store=plan.store, workers=1, existing=Run(tmp_path / "run").study)  # type: ignore[attr-defined]
+
+
+def test_images_that_changed_since_are_noticed(tmp_path: Path) -> None:
+    from mitate.settings import record
+    from mitate.studies.pilot import Pilot, plan_pilot
+
+    plan = plan_of(120, tests=0)
+    study = run_here(plan, tmp_path / "run").study
+    asked = record(Pilot, study.plan, where="x")
+    with pytest.raises(SettingError, match="images changed"):
+        plan_pilot(asked, blobs(120, 7), store=plan.store, workers=1, existing=study)  # type: ignore[attr-defined]
+
+
+def test_outside_images_are_a_generator_and_missing_classes_are_named(tmp_path: Path) -> None:
+    fakes = blobs(60, 5)
+    x, y = fakes.pixels(size=8, channels=1), fakes.y
+    np.savez(tmp_path / "fakes.npz", x=x, y=y, classes=np.array(["LOW", "mid", "top"]))
+    plan = plan_of(generators=(f"folder:{tmp_path / 'fakes.npz'}",))
+    found = run_here(plan, tmp_path / "run").decision
+    assert any(a["generator"] and a["generator"].startswith("folder:") for a in found["arms"])
+    np.savez(tmp_path / "few.npz", x=x[y < 2], y=y[y < 2], classes=np.array(["low", "mid"]))
+    with pytest.raises(DataError, match="no images of top"):
+        plan_of(generators=(f"folder:{tmp_path / 'few.npz'}",))
+
+
+def test_a_generator_that_copies_is_stopped_before_the_test_split(tmp_path: Path) -> None:
+    train = blobs(90, 0)
+    np.savez(tmp_path / "copies.npz", x=train.pixels(size=8, channels=1), y=train.y, classes=np.array(["low", "mid", "top"]))
+    run = run_here(plan_of(generators=(f"folder:{tmp_path / 'copies.npz'}",)), tmp_path / "run")
+    found = run.decision
+    assert (found["verdict"], found["reason_code"], found["stage"]) == ("stop", "stop_privacy", "look")
+    assert found["looks"] == [] and not (run.folder / "opening.json").exists() and not Store.find().root.joinpath("openings.jsonl").exists()
+
+
+def test_labels_that_teach_nothing_are_stopped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", x=rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), y=np.arange(60) % 3, classes=np.array(["low", "mid", "top"]))
+    found = run_here(plan_of(150, generators=(f"folder:{tmp_path / 'noise.npz'}",)), tmp_path / "run").decision
+    assert found["reason_code"] in ("stop_useless", "stop_futile", "stop_small", "more_evidence") and found["verdict"] != "go"
+
+
+def test_a_failing_job_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mitate import verbs
+
+    def broken(work: object) -> dict[str, object]:
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setitem(verbs.VERBS, "train", verbs.Verb(broken, 1))
+    plan = plan_of()
+    with pytest.raises(JobError, match="ZeroDivisionError"):
+        run_here(plan, tmp_path / "run")
+    monkeypatch.undo()
+
+
+def test_arms_stand_once_for_each_generator_and_the_baseline_is_first() -> None:
+    arms = arms_of(["real", "balanced"], ["a", "b"])
+    assert arms == [Arm(BASELINE), Arm("real"), Arm("balanced", "a"), Arm("balanced", "b")]
+
+
+# the verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.011, 0.05, "go"), (0.009, 0.05, "more evidence"), (-0.05, 0.009, "stop"), (-0.05, 0.011, "more evidence")]
+)
+def test_the_verdict_needs_the_whole_interval_on_one_side(low: float, high: float, verdict: str) -> None:
+    assert gates.decide(Interval((low + high) / 2, low, high, 100), worthwhile=0.01) == verdict
+
+
+def test_the_detectable_gain_is_what_gets_a_go_in_four_of_five_worlds() -> None:
+    rng = np.random.default_rng(0)
+    gain = gates.detectable(test_images=200, replicates=5, confidence=0.95, row_sd=0.02, image_variance=0.05)
+    from mitate.metrics.intervals import two_way
+
+    goes = 0
+    for _ in range(600):
+        table = 0.01 + gain + rng.normal(0, 0.02, (5, 1)) + rng.normal(0, np.sqrt(0.05), (1, 200)) + np.zeros((5, 200))
+        goes += gates.decide(two_way(table, confidence=0.95), worthwhile=0.01) == "go"
+    assert 0.74 < goes / 600 < 0.86
+
+
+# the budget
+
+
+def test_the_chosen_sizes_fit_the_budget_and_shrink_with_it() -> None:
+    speeds = budget.Speeds(0.02, {"vae": (0.01, 0.0005), "diffusion": (0.02, 0.01)})
+    common = {"steps": 300, "replicates": 0, "generator_steps": {"vae": 500, "diffusion": 800}, "images": 500, "small": 2, "folds": 1, "workers": 2}
+    from mitate.recipe import DEFAULT_ARMS
+
+    walls, sizes = [], []
+    for seconds in (100_000, 1500, 600, 300):
+        chosen, long_steps, found = budget.choose(DEFAULT_ARMS, speeds, budget=seconds, **common)  # type: ignore[arg-type]
+        assert found["wall"] <= seconds and chosen.steps <= long_steps <= 4 * chosen.steps
+        walls.append(found["wall"])
+        sizes.append(chosen)
+    assert walls == sorted(walls, reverse=True) and sizes[0].full == 8 and sizes[0].steps == 300
+    with pytest.raises(SettingError, match="too small"):
+        budget.choose(DEFAULT_ARMS, speeds, budget=5, **common)  # type: ignore[arg-type]
