@@ -141,7 +141,8 @@ def _exhausted(log: Log, every: int, patience: int) -> bool:
 
 @torch.no_grad()
 def _average(averaged: nn.Module, module: nn.Module, *, decay: float) -> None:
-    old, new = list(averaged.parameters()), list(module.parameters())
+    old: list[Tensor] = list(averaged.parameters())
+    new: list[Tensor] = list(module.parameters())
     torch._foreach_lerp_(old, new, 1 - decay)
     for a, b in zip(averaged.buffers(), module.buffers(), strict=True):
         a.copy_(b)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from mitate import codec
 from mitate.errors import DataError
 from mitate.runtime import seed_of
 from mitate.settings import digest
+
+_T = TypeVar("_T")
 
 
 class Reader(Protocol):
@@ -129,8 +131,11 @@ class ImageSet:
         """The images `rows`, in that order."""
         rows = tuple(int(i) for i in rows)
 
-        def take(column: tuple | None) -> tuple | None:
-            return None if column is None else tuple(column[i] for i in rows)
+        def take(column: tuple[_T, ...]) -> tuple[_T, ...]:
+            return tuple(column[i] for i in rows)
+
+        def maybe(column: tuple[str, ...] | None) -> tuple[str, ...] | None:
+            return None if column is None else take(column)
 
         provenance = self.provenance
         if provenance is not None and provenance.seeds:
@@ -142,10 +147,10 @@ class ImageSet:
             digests=take(self.digests),
             reader=_Rows(self.reader, rows),
             names=take(self.names),
-            groups=take(self.groups),
-            captions=take(self.captions),
-            licences=take(self.licences),
-            consents=take(self.consents),
+            groups=maybe(self.groups),
+            captions=maybe(self.captions),
+            licences=maybe(self.licences),
+            consents=maybe(self.consents),
             split=split or self.split,
             provenance=provenance,
         )

@@ -163,7 +163,7 @@ def _pick(work: Work) -> dict[str, Any]:
         mine = sorted(np.flatnonzero(source.y == k), key=lambda i: seed_of("pick", work.settings["seed"], facts["digests"][i]))
         if not mine:
             raise DataError(f"The outside images have none of class {name!r}.", fix="add some, or leave this generator out")
-        rows += mine[: work.settings["per_class"]]
+        rows += [int(i) for i in mine[: work.settings["per_class"]]]
     return _keep(work.folder, source.x[rows], source.y[rows], facts["classes"], None)
 
 

@@ -205,12 +205,8 @@ def _early(state: State) -> tuple[str, str, dict[str, Any], str]:
         return "stop", "no_generator", {}, "No generator passed the gates."
     best = state.best_high if state.best_high is not None else 0.0
     values = {"arms": len(state.dropped_arms), "worthwhile": state.worthwhile, "best": best, "high": best}
-    return (
-        "stop",
-        "stop_futile",
-        values,
-        f"No arm could reach the worthwhile {_show(state, state.worthwhile)} on the selection split (at best {_show(state, best)}); the test split stays closed.",
-    )
+    least, most = _show(state, state.worthwhile), _show(state, best)
+    return "stop", "stop_futile", values, f"No arm could reach the worthwhile {least} on the selection split (at best {most}); the test split stays closed."
 
 
 def _show(state: State, value: float) -> str:

@@ -88,7 +88,7 @@ class Jobs:
 
     def checked(self, generator: str, cell: Cell) -> Job:
         """The copies gate of a generator."""
-        inputs = {"synthetic": self.synthetic(generator, cell), "train": cell.train, "holdout": cell.holdout}
+        inputs: dict[str, Job | str] = {"synthetic": self.synthetic(generator, cell), "train": cell.train, "holdout": cell.holdout}
         return self._job("copies", generator, cell, {}, inputs)
 
     def trained(self, arm: Arm, cell: Cell) -> Job:

@@ -108,7 +108,8 @@ def write_jobs(state: State, folder: Path) -> dict[str, float]:
         seconds[job.verb] = seconds.get(job.verb, 0.0) + spent
         facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "files")}
         row = {
-            "name": job.name, "verb": job.verb, "version": job.version, "digest": entry.digest, "settings": job.asked.settings, "inputs": job.asked.inputs, "seconds": round(spent, 3),
+            "name": job.name, "verb": job.verb, "version": job.version, "digest": entry.digest, "settings": job.asked.settings,
+            "inputs": job.asked.inputs, "seconds": round(spent, 3),
             "reused": entry.digest in state.reused, "files": entry.result.get("files", {}), "facts": facts,
         }  # fmt: skip
         lines.append(json.dumps(row, ensure_ascii=False, sort_keys=True))

@@ -70,6 +70,7 @@ class Plan:
     def cost(self) -> str:
         """What the pilot would take and what it could show, in a few lines."""
         sizes, found = self.study.sizes, self.study.detectable
+        gain, least = _points(found["gain"], self.study), _points(self.study.plan["worthwhile"], self.study)
         generators = ", ".join(sizes["generators"])
         lines = [
             f"real images      {self.study.data['images']['train']} train, {self.study.data['images']['selection']} selection, "
@@ -77,7 +78,7 @@ class Plan:
             f"generators       {generators}; {sizes['synthetic_per_class']} images a class",
             f"arms             {len(sizes['arms'])} recipes, {sizes['training']['steps']} steps each; {sizes['small']} + {sum(sizes['full'])} replicates",
             f"time             about {clock(self.study.estimates['wall'])} on {self.study.estimates['workers']:.0f} workers",
-            f"can detect       a gain {_points(found['gain'], self.study)} above the worthwhile {_points(self.study.plan['worthwhile'], self.study)}, with 80 % power",
+            f"can detect       a gain {gain} above the worthwhile {least}, with 80 % power",
         ]
         lines += [f"  smaller with   {o['to']} {o['change'].replace('_', ' ')}: {_points(o['gain'], self.study)}" for o in found["smaller_by"]]
         return "\n".join(lines)
@@ -470,7 +471,8 @@ def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall
     write_text(run.folder / "scores.jsonl", "\n".join(lines) + "\n")
     reused = sum(float(e.result.get("seconds", 0)) for e in {e.digest: e for e in state.entries.values()}.values() if e.digest in state.reused)
     cost = {
-        "seconds": {verb: round(s, 1) for verb, s in sorted(spent.items())}, "machine_seconds": round(sum(spent.values()), 1), "reused_seconds": round(reused, 1),
+        "seconds": {verb: round(s, 1) for verb, s in sorted(spent.items())}, "machine_seconds": round(sum(spent.values()), 1),
+        "reused_seconds": round(reused, 1),
         "wall_seconds": round(wall, 1), "synthetic_images": images, "money": None,
     }  # fmt: skip
     replicates = len(state.test.replicates(state.candidate)) if state.test is not None and state.candidate is not None else 0

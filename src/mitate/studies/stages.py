@@ -161,7 +161,7 @@ def interval_of(
     measure = measure or state.measure
     folds = state.study.sizes["folds"]
     overlap = 1 / (folds - 1) if folds > 1 else 0.0
-    df = measure.df_images(state.test.y)
+    df: float | None = measure.df_images(state.test.y)
     if rows is not None:
         table, groups, df = table[:, rows], groups[rows] if groups is not None else None, None
     return two_way(table, confidence=confidence, groups=groups, df_images=df, overlap=overlap)

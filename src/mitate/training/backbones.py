@@ -87,6 +87,9 @@ class _Block(nn.Module):
 class _Normalised(nn.Module):
     """Images in 0 to 1 to what a network expects: colours, size, mean and deviation."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, net: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], size: int | None) -> None:
         super().__init__()
         self.net = net
@@ -182,7 +185,10 @@ class _ResNetCifar(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
-        return self.layer3(self.layer2(self.layer1(x))).mean(dim=(2, 3))
+        for layer in (self.layer1, self.layer2, self.layer3):
+            assert isinstance(layer, nn.Module)
+            x = layer(x)
+        return x.mean(dim=(2, 3))
 
 
 class _CifarBlock(nn.Module):
