@@ -125,7 +125,7 @@ def test_fit_without_a_selection_split_uses_every_step(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", [KINDS[0], replace(KINDS[1], steps=150), replace(KINDS[2], steps=150, width=16, sample_steps=6)], ids=lambda k: type(k).__name__
+    "kind", [KINDS[0], replace(KINDS[1], steps=150), replace(KINDS[2], steps=100, width=16, sample_steps=6)], ids=lambda k: type(k).__name__
 )
 def test_the_condition_decides_what_is_drawn(kind, tmp_path):
     generator, _ = fitted(kind, tmp_path, train=blobs(30))

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from mitate.generators import samplers
-from mitate.generators.diffusion import _Prior
 from mitate.generators.packing import Packing
 from mitate.generators.unet import UNet, UNetSettings
 
@@ -48,31 +47,6 @@ def test_samplers_have_the_order_they_say(name, order):
 
     found = math.log2(error(64) / error(128))
     assert abs(found - order) < 0.35, found
-
-
-def test_the_head_start_is_the_best_filter_of_its_gaussian():
-    draws = torch.randn(4000, 4, 2, 2, generator=torch.Generator().manual_seed(0))
-    mixing = torch.tensor([[1.0, 0.9, 0, 0], [0, 0.3, 0, 0], [0, 0, 0.1, 0], [0, 0, 0, 0.1]])
-    x = torch.einsum("ncij,cd->ndij", draws, mixing) + 0.3
-    prior = _Prior.of(x, rank=8)
-    assert torch.allclose(prior.directions @ prior.directions.T, torch.eye(8), atol=1e-4)
-    t = torch.full((len(x),), 0.6)
-    e = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-    z = 0.6 * x + 0.4 * e
-    rest = x - prior.seen(z, t[:, None])
-    leftover = (rest.flatten(1).T @ (z - z.mean(0)).flatten(1)) / len(x)
-    assert float(leftover.abs().max()) < 0.02  # nothing is left that could be said linearly from z
-
-    def nothing(maps: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(maps)
-
-    assert torch.allclose(prior.loss(nothing, x, t, e, t.long()), (rest / 0.4).square().mean(), rtol=1e-4)
-
-
-def test_with_one_image_a_class_there_is_still_a_head_start():
-    x = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    prior = _Prior.of(x, rank=64)
-    assert len(prior.variances) == 1 and torch.isfinite(prior.seen(x, torch.tensor([[0.0], [0.9]]))).all()
 
 
 @pytest.mark.parametrize(("size", "patch"), [(8, 1), (28, 2), (32, 2), (64, 4), (96, 6), (128, 8)])

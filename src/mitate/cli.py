@@ -42,7 +42,7 @@ def demo(out: Path, lang: str, engine: str) -> None:
     """The main job on real images that come with the package: 200 scanned digits, verdict and report in minutes."""
     from mitate.studies.pilot import Pilot
 
-    asked = Pilot(data="digits:20", replicates=3, budget="5m", steps=150)
+    asked = Pilot(data="digits:20", replicates=3, budget="30m", steps=150)  # about 3 minutes on two cores; the same sizes everywhere
     _pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
 
 
@@ -240,10 +240,12 @@ def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, 
     from mitate.engine import parse_engine
     from mitate.runtime import cores
     from mitate.store import Store
-    from mitate.studies.pilot import plan_pilot, run_pilot
+    from mitate.studies.pilot import check_place, plan_pilot, run_pilot
     from mitate.study import Run
 
     workers = parse_engine(engine)
+    if out is not None:
+        check_place(out)
     store = Store.find()
     existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
     plan = plan_pilot(asked, asked.data, store=store, workers=cores() if workers is None else max(1, workers), existing=existing)

@@ -15,6 +15,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mitate.errors import DataError, StoreError
+from mitate.errors import DataError, MitateError, StoreError
 from mitate.settings import digest, plain
 
 HOME = ".mitate"
@@ -142,7 +143,9 @@ class Store:
     def refs(self) -> dict[str, str]:
         """Every kept name and its digest."""
         folder = self.root / "refs"
-        return {p.name: p.read_text().strip() for p in sorted(folder.iterdir())} if folder.is_dir() else {}
+        if not folder.is_dir():
+            return {}
+        return {p.name: p.read_text().strip() for p in sorted(folder.iterdir()) if not p.name.startswith(".")}  # a kill may leave half a hidden one
 
     # housekeeping -----------------------------------------------------------------------------------------------------
 
@@ -232,11 +235,23 @@ def disk_errors(root: Path) -> Iterator[None]:
     """Turn what the disk says into an error a user can act on."""
     try:
         yield
-    except OSError as wrong:
-        if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
+    except MitateError:
+        raise
+    except Exception as wrong:
+        if _is_full(wrong):
             raise StoreError(
                 f"No space left on the disk of {root}.", fix="free some space (mitate clean) and run the same command again; finished work is kept"
             ) from wrong
-        if wrong.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StoreError(f"{wrong.filename or root} cannot be written.", fix="make it writable, or set MITATE_HOME to a folder that is") from wrong
+        number, name = (wrong.errno, wrong.filename or root) if isinstance(wrong, OSError) else (None, root)
+        if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StoreError(f"{name} cannot be written.", fix="make it writable, or set MITATE_HOME to a folder that is") from wrong
+        if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise StoreError(f"{name} is in the way: a file stands where a folder should be, or a folder where a file.", fix="choose another place") from wrong
         raise
+
+
+def _is_full(wrong: Exception) -> bool:
+    """Whether the disk is full. NumPy and safetensors say so in words only, without the system's error number."""
+    if isinstance(wrong, OSError) and wrong.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return re.search(r"\d+ requested and \d+ written|No space left on device", str(wrong)) is not None

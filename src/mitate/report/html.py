@@ -71,10 +71,24 @@ class Page(Record):
         return parts or [self.missing("")]
 
     @property
-    def caution(self) -> str:
-        """What a `go` must not hide: classes and groups that came out worse beyond chance. Empty where there is none."""
-        sure = self._worse()[0] if self.tone == "go" else []
-        return self.w("label.caution", names=self._join(sure)) if sure else ""
+    def cautions(self) -> list[str]:
+        """What a verdict must not hide: a `go` with classes or groups worse beyond chance, and real images alone doing better."""
+        found = []
+        if sure := self._worse()[0] if self.tone == "go" else []:
+            found.append(self.w("label.caution", names=self._join(sure)))
+        if better := self._better_real():
+            found.append(self.w("label.caution_real", names=self._join(better)))
+        return found
+
+    def _better_real(self) -> list[str]:
+        """Arms of real images alone that score above the candidate on the test split."""
+        scores = {}
+        for arm in self.decision.get("arms", []):
+            score = as_number(as_mapping(arm.get("score")).get("value"))
+            if score is not None and arm.get("split") == "test":
+                scores[str(arm.get("label"))] = (score, arm.get("generator") is None and arm.get("role") != "baseline", arm.get("role") == "candidate")
+        least = max((score for score, _, candidate in scores.values() if candidate), default=None)
+        return [label for label, (score, real, _) in scores.items() if real and least is not None and score > least]
 
     @property
     def meeting(self) -> list[str]:

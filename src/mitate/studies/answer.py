@@ -254,6 +254,7 @@ def _not_measured(state: State) -> list[dict[str, str]]:
         found.append(
             {"what": "choice of the candidate", "why": "too few images for a selection that the test does not see; the candidate was fixed before the run"}
         )
+    found += [{"what": arm, "why": "left out to keep within the budget"} for arm in state.study.sizes["left_out"]]
     if state.study.data["groups"] is None:
         found.append({"what": "gain per group", "why": "the images name no groups (patient, plant, photograph)"})
     found.append({"what": "membership inference", "why": "the pilot's privacy gate looks for copies only; an attack is a part of the six-axis assessment"})

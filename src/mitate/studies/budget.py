@@ -1,7 +1,7 @@
 """A budget held by construction: speed is probed once, the integers that fit the budget are chosen, and never derived again.
 
-The order of what is given up when time is short, first to last: replicates beyond five, replicates beyond three, a third of the
-training steps, half of the generators' steps, the arms that teach least.
+What is given up when time is short, first to last: replicates beyond five, generator steps, training steps, the arms that teach
+least, replicates down to three.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ CORE = ("real", recipes.BASELINE, "synthetic+augment", "balanced+augment", "brid
 PROBE_STEPS = 6
 HEADROOM = 1.25  # jobs that run side by side slow each other down, and a worker starts up once
 STARTUP = 6.0  # seconds until the first job of a worker runs
+LEAST_STEPS = 120  # of an arm: below this, strong augmentation still costs accuracy and the baseline is not one
 LONGEST = 4  # the compute-matched arm gets at most this many times the steps
 
 
@@ -44,17 +45,25 @@ class Sizes:
 SMALL = 2  # replicates at small
 
 
+# What is tried, the best first: replicates, share of the training steps, share of the generators' steps, every arm or the core.
+# Five replicates are kept as long as possible: with three, the interval is wide whatever else is done (docs/statistics.md).
+RUNGS = (
+    (8, 1.0, 1.0, True), (6, 1.0, 1.0, True), (5, 1.0, 1.0, True), (5, 1.0, 0.5, True), (5, 0.67, 0.5, True), (5, 0.67, 0.25, True), (5, 0.67, 0.25, False),
+    (5, 0.5, 0.25, False), (4, 0.5, 0.25, False), (3, 0.5, 0.25, False), (3, 0.33, 0.12, False), (3, 0.33, 0.06, False),
+)  # fmt: skip
+
+
 def ladder(arms: Sequence[str], *, steps: int, replicates: int) -> list[Sizes]:
-    """Every size worth trying, the best first. replicates: fixed by the user, or 0."""
-    core = tuple(a for a in arms if a in CORE)
-    full = [replicates] if replicates else [8, 5, 4, 3]
-    least = full[-1]
-    rows = [Sizes(r, steps, 1.0, tuple(arms)) for r in full]
-    rows += [Sizes(least, max(60, steps * 2 // 3), 1.0, tuple(arms)), Sizes(least, max(60, steps * 2 // 3), 0.5, tuple(arms))]
-    if any(recipes.parse(a).uses_synthetic for a in core) and len(core) < len(arms):
-        rows += [Sizes(least, max(60, steps * 2 // 3), 0.5, core)]
-    rows += [Sizes(least, max(60, steps // 2), 0.25, rows[-1].arms), Sizes(least, 60, 0.1, rows[-1].arms)]
-    return rows
+    """Every size worth trying, the best first. replicates: fixed by the user, or 0. Arms that the user chose are never left out."""
+    core = tuple(a for a in arms if a in CORE) if tuple(arms) == recipes.DEFAULT_ARMS else tuple(arms)
+    least = min(steps, LEAST_STEPS)
+    rows = [Sizes(replicates or r, max(least, round(steps * share)), g, tuple(arms) if every else core) for r, share, g, every in RUNGS]
+    return list(dict.fromkeys(rows))
+
+
+def share_of(steps: int, sizes: Sizes) -> int:
+    """A generator's steps after the budget's cut, at least 1."""
+    return max(1, round(steps * sizes.generator_share))
 
 
 def estimate(
@@ -64,7 +73,7 @@ def estimate(
     seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": 0.1, "copies": 0.3, "align": 1.0, "pick": 0.1}
     made = 0.0
     for name, (step, image) in speeds.generators.items():
-        seconds[f"fit:{name}"] = max(1, round(generator_steps[name] * sizes.generator_share)) * step
+        seconds[f"fit:{name}"] = share_of(generator_steps[name], sizes) * step
         seconds[f"sample:{name}"] = images * image + 0.1
         made += seconds[f"fit:{name}"] + seconds[f"sample:{name}"]
     cells = cells_small + sizes.full * folds
@@ -107,7 +116,7 @@ def choose(
 
 def matched_steps(sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int) -> int:
     """Steps of the compute-matched arm: its own, and as many more as the cheapest generator's fit and sampling would buy."""
-    costs = [max(1, round(generator_steps[n] * sizes.generator_share)) * step + images * image for n, (step, image) in speeds.generators.items()]
+    costs = [share_of(generator_steps[n], sizes) * step + images * image for n, (step, image) in speeds.generators.items()]
     extra = round(min(costs, default=0.0) / speeds.step)
     return min(LONGEST * sizes.steps, sizes.steps + extra)
 

@@ -27,7 +27,7 @@ from mitate.metrics import measures
 from mitate.progress import Line, clock
 from mitate.runtime import machine, seed_of
 from mitate.settings import canonical, plain, record, seconds, suggest
-from mitate.store import Entry, Store, file_digest, write_json, write_text
+from mitate.store import Entry, Store, disk_errors, file_digest, write_json, write_text
 from mitate.studies import answer, budget, evidence, gates, stages
 from mitate.studies.arms import Cell
 from mitate.study import Job, Run, Study
@@ -159,7 +159,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     )  # fmt: skip
     for name, facts in generators.items():
         if "steps" in facts["options"]:
-            facts["options"] = {**facts["options"], "steps": max(1, round(steps[name] * chosen.generator_share))}
+            facts["options"] = {**facts["options"], "steps": budget.share_of(steps[name], chosen)}
     test_images = len(everything)
     return Study(
         kind="pilot",
@@ -181,6 +181,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "size": size,
             "channels": channels,
             "arms": list(chosen.arms),
+            "left_out": [a for a in arms if a not in chosen.arms],
             "training": {**training, "steps": chosen.steps},
             "long_steps": long_steps,
             "generators": generators,
@@ -393,10 +394,25 @@ class _Watch:
 
 def run_pilot(plan: Plan, folder: Path, *, workers: int | None = None, command: str = "") -> Run:
     """Run a planned pilot into `folder`; the same call again resumes, and one that is finished is returned at once."""
+    if Run(folder).finished and Run(folder).study.digest == plan.study.digest:
+        return Run(folder)
+    check_place(folder)
+    with disk_errors(folder):
+        return _run(plan, folder, workers=workers, command=command)
+
+
+def check_place(folder: Path) -> None:
+    """SettingError where `folder` is a file, or holds something that is no run: nobody's files are written over."""
+    if folder.is_dir():
+        if not (folder / "study.json").is_file() and any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise SettingError(f"{folder} is not empty and holds no run.", fix="choose another folder with --out")
+    elif folder.exists() or folder.is_symlink():
+        raise SettingError(f"{folder} is not a folder.", fix="choose another folder with --out")
+
+
+def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
     run = Run(folder)
     study = plan.study
-    if run.finished and run.study.digest == study.digest:
-        return run
     folder.mkdir(parents=True, exist_ok=True)
     look = gates.look_number(plan.store, study=study.digest, images=tuple(d[:16] for d in plan.test.digests))
     write_json(folder / "study.json", study)
