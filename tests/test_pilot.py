@@ -250,6 +250,21 @@ def test_arms_stand_once_for_each_generator_and_the_baseline_is_first() -> None:
     assert arms == [Arm(BASELINE), Arm("real"), Arm("balanced", "a"), Arm("balanced", "b")]
 
 
+def test_the_candidate_leans_on_its_recipe_and_generator_not_on_one_lucky_cell() -> None:
+    from mitate.studies.stages import additive
+
+    grid = {
+        Arm(r, g): value
+        for r, row in {"mixed": (0.00, 0.01), "balanced": (0.03, 0.04), "bridged": (0.05, -0.03)}.items()
+        for g, value in zip("ab", row, strict=True)
+    }
+    fitted = additive(grid)
+    assert max(fitted, key=fitted.__getitem__).recipe == "balanced", "bridged with a was lucky: its other generator says so"
+    exact = {Arm(r, g): i + 10 * j for i, r in enumerate(("mixed", "balanced")) for j, g in enumerate("ab")}
+    assert additive(exact) == pytest.approx(exact)
+    assert additive({Arm("mixed", "a"): 0.5}) == pytest.approx({Arm("mixed", "a"): 0.5})
+
+
 # the verdict
 
 

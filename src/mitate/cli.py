@@ -267,7 +267,7 @@ def _continue(folder: Path, seeds: str, *, lang: str, engine: str, exit_code: bo
     from mitate.study import Run
 
     digits = seeds.removeprefix("+")
-    if not digits.isdigit() or int(digits) < 1:
+    if not digits.isdecimal() or int(digits) < 1:
         raise SettingError(f"{seeds!r} is not a number of replicates to add.", fix="write it like +5")
     run = continue_pilot(Run(folder), int(digits), store=Store.find(), workers=parse_engine(engine), command=_command())
     _tell(run, lang=lang, exit_code=exit_code)

@@ -164,7 +164,7 @@ def parse_engine(text: str) -> int | None:
     if text == "here":
         return 0
     name, _, count = text.partition(":")
-    if name == "local" and count.isdigit() and int(count) > 0:
+    if name == "local" and count.isdecimal() and int(count) > 0:
         return int(count)
     raise SettingError(f"There is no engine {text!r}.", fix="choose here, local or local:N")
 
