@@ -1,7 +1,7 @@
 """Writes the two pages that the program knows best: cli.md from the commands, errors.md from the tree of errors.
 
-    python docs/make.py            write them                          (make docs)
-    python docs/make.py --check    exit 1 if one is not current, and say which
+python docs/make.py            write them                          (make docs)
+python docs/make.py --check    exit 1 if one is not current, and say which
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def cli_page() -> str:
         options = [p for p in command.params if isinstance(p, click.Option)]
         words = " ".join((a.name or "").upper() if a.required else f"[{(a.name or '').upper()}]" for a in arguments)
         parts += [f"\n## mitate {name}\n", f"    mitate {name} {words} [OPTIONS]".replace("  [", " [") + "\n", f"{command.help}\n"]
+        parts[-1] = parts[-1] if options else parts[-1].rstrip()
         if options:
             parts += ["| Option | Meaning |\n|---|---|", *(f"| `{_spelling(o)}` | {_meaning(o)} |" for o in options)]
     codes = ", ".join(f"{code} for `{verdict}`" for verdict, code in EXIT.items())
@@ -115,7 +116,7 @@ def _spelling(option: click.Option) -> str:
         return names
     if isinstance(option.type, click.Choice):
         return f"{names} {'/'.join(map(str, option.type.choices))}"
-    return f"{names} {'PATH' if isinstance(option.type, click.Path) else option.type.name.upper()}"
+    return f"{names} {'PATH' if isinstance(option.type, click.Path) else option.type.name.upper().split()[0]}"
 
 
 def _meaning(option: click.Option) -> str:

@@ -195,16 +195,16 @@ def test_two_workers_give_the_same_bytes_and_a_failure_waits_for_the_job_beside_
 
 @pytest.mark.slow
 @linux
-def test_a_worker_killed_at_work_is_one_line_and_the_same_call_succeeds(tmp_path: Path) -> None:
+def test_a_worker_killed_at_work_is_one_line_and_the_same_call_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MITATE_CHECKPOINT_SECONDS", "0")
     store = Store(tmp_path)
     quick, long = chain(store)[0], long_job(store)
-    found: list[BaseException] = []
     with Engine(store, workers=1) as engine:
         engine.run([quick])
         (worker,) = (p for p in children(os.getpid()) if b"mitate.engine" in Path(f"/proc/{p}/cmdline").read_bytes())
 
         def kill() -> None:
-            until(lambda: any((tmp_path / "partial").glob(f"{long.digest}*")), what="the job to start")
+            until(lambda: (tmp_path / "partial" / long.digest / "fit.safetensors").exists(), what="the fit to be under way")
             os.kill(worker, signal.SIGKILL)
 
         killer = threading.Thread(target=kill)
@@ -212,9 +212,8 @@ def test_a_worker_killed_at_work_is_one_line_and_the_same_call_succeeds(tmp_path
         with pytest.raises(JobError) as wrong:
             engine.run([long])
         killer.join()
-        found.append(wrong.value)
         assert len(engine.run(chain(store))) == 5, "a fresh worker takes the place of the killed one"
-    assert "\n" not in str(found[0]) and "exit code -9" in str(found[0]) and "--engine local:1" in str(found[0])
+    assert "\n" not in str(wrong.value) and "exit code -9" in str(wrong.value) and "--engine local:1" in str(wrong.value)
 
 
 PARENT = """
@@ -235,9 +234,10 @@ def start_parent(tmp_path: Path) -> tuple[subprocess.Popen[str], set[int]]:
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
     parent = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "store"), str(Path(__file__).parent)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    until(lambda: parent.poll() is not None or len(list((tmp_path / "store" / "partial").glob("*"))) == 2, what="both jobs to start")
+        [sys.executable, str(script), str(tmp_path / "store"), str(Path(__file__).parent)], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "MITATE_CHECKPOINT_SECONDS": "0"},
+    )  # fmt: skip
+    until(lambda: parent.poll() is not None or len(list((tmp_path / "store" / "partial").glob("*/fit.safetensors"))) == 2, what="both fits to be under way")
     assert parent.poll() is None, parent.stderr.read() if parent.stderr else ""
     return parent, children(parent.pid)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitate.engine import Engine
 from mitate.errors import SettingError
 from mitate.images import ImageSet
 from mitate.recipe import DEFAULT_ARMS
@@ -17,8 +16,6 @@ from mitate.study import Run
 
 if TYPE_CHECKING:
     from mitate.intake.opening import Source
-
-__all__ = ["Engine", "pilot", "report", "run"]
 
 
 def pilot(

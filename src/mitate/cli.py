@@ -28,10 +28,13 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="mitate")
-def app() -> None:
+@click.pass_context
+def app(ctx: click.Context) -> None:
     """Will synthetic images help my vision model, which ones, how many, and shall we pay for more?"""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @app.command()
@@ -99,7 +102,7 @@ def pilot(
 @click.option("--as", "name", required=True, help="Name to keep it under.")
 @click.option("-o", "options", multiple=True, help="A setting of the kind as name=value, for instance -o steps=2000.")
 @click.option("--size", type=int, default=0, help="Pixels of the images it draws.  [default: the images' own, at most 64]")
-@click.option("--per-class", type=int, default=0, help="Use at most so many images of each class.  [default: all]")
+@click.option("--per-class", type=click.IntRange(min=0), default=0, help="Use at most so many images of each class.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, per_class: int, seed: int) -> None:
     """Fit a generator KIND (vae, diffusion, gaussian) on IMAGES and keep it under a name."""
@@ -329,7 +332,7 @@ def _command() -> str:
 def main() -> NoReturn:
     """Run the command line; the exit code is 2 for every error a user can act on."""
     try:
-        app.main(standalone_mode=False)
+        app.main(prog_name="mitate", standalone_mode=False)
     except MitateError as wrong:
         click.echo(f"error: {wrong.message}\nfix: {wrong.fix}", err=True)
         sys.exit(wrong.exit_code)

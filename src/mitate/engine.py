@@ -128,7 +128,8 @@ class _Worker:
             except OSError:
                 line = ""
             if not line:
-                code, self._process = process.wait(), None
+                code = process.wait()
+                self.stop()
                 raise JobError(
                     f"The worker of {job.name} ended without an answer (exit code {code}; -9 is often too little memory).",
                     fix="run the same command again, with fewer workers (--engine local:1)",
@@ -139,16 +140,16 @@ class _Worker:
             raise kind(f"{job.name}: {answer['message']}", fix=answer["fix"])
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     try:
                         pipe.close()
                     except OSError:
                         pass  # a broken pipe of a process that has ended
-            self._process = None
 
     def _launch(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -53,6 +53,10 @@ def fit(
     store = store or Store.find()
     if train.provenance is not None:
         raise DataError(f"{train.name!r} holds synthetic images.", fix="fit generators on real images")
+    if unlabelled := sum(k < 0 for k in train.labels):
+        raise DataError(f"{unlabelled} of {len(train)} images have no label.", fix="put images into one folder a class, or name labels in metadata.jsonl")
+    if size != 0 and not 8 <= size <= 256:
+        raise SettingError(f"A size of {size} pixels is out of range.", fix="give 8 to 256, or 0 for the images' own")
     splits = split(train, train.subset([]), seed=seed)
     shapes = [train.reader.read(i).shape for i in range(min(len(train), 50))]
     size = size or max(8, min(MOST_SIZE, min(min(s[:2]) for s in shapes)))

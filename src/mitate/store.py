@@ -83,7 +83,7 @@ class Store:
         folder = self.folder_of(name)
         try:
             return Entry(name, folder, json.loads((folder / "result.json").read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as wrong:
             raise StoreError(f"The stored result {name[:12]} cannot be read ({wrong}).", fix="mitate verify --remake") from wrong

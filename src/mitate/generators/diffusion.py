@@ -49,9 +49,9 @@ class Diffusion:
     mean_time: float = -0.4  # times are logistic(mean + spread * normal): below 0 noise gets more of them
     spread_time: float = 1.0
     drop_class: float = 0.1  # share of training images shown without their class
-    guidance: float = 1.5  # 1 is none; above 1 images are more typical of their class, and more alike
+    guidance: float = 2.0  # 1 is none; above 1 images are more typical of their class, and more alike
     sampler: str = "multistep"  # euler, heun, multistep
-    sample_steps: int = 12  # steps of the sampler
+    sample_steps: int = 8  # steps of the sampler
     shift: float = 1.0  # above 1 the sampler takes shorter steps at the noisy end
     checks: int = 20  # looks at the selection loss in a whole fit
     patience: int = 6  # looks without a better loss before the fit ends; 0 for never

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,10 @@ def scores(state: State, *, confidence: float, groups: np.ndarray | None) -> lis
         if table is None:
             continue
         value = _interval(state, split, table.table(arm), confidence=confidence, groups=groups)
-        found.append(Score(state.measure.name, "utility", arm.label, value.value, value.low, value.high, value.n, confidence=confidence, note=f"{split} split"))
+        within = _within(state, value)
+        found.append(
+            Score(state.measure.name, "utility", arm.label, within.value, within.low, within.high, within.n, confidence=confidence, note=f"{split} split")
+        )
     return found
 
 
@@ -108,7 +113,7 @@ def _arm_row(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | 
     }
     if table is None:
         return row
-    row["score"] = _four(_interval(state, split, table.table(arm), confidence=confidence, groups=groups))
+    row["score"] = _four(_within(state, _interval(state, split, table.table(arm), confidence=confidence, groups=groups)))
     if arm == state.baseline:
         return row
     gain = _interval(state, split, table.paired(arm, state.baseline), confidence=confidence, groups=groups)
@@ -161,6 +166,12 @@ def _part(state: State, arm: Arm, *, rows: np.ndarray, measure: Measure, confide
     if len(rows) < GROUP_LEAST or (groups is not None and len(np.unique(groups[rows])) < 2):
         return {"value": float(table[:, rows].mean()), "low": None, "high": None, "n": len(rows)}
     return _four(interval_of(state, table, confidence=confidence, groups=groups, measure=plain, rows=rows))
+
+
+def _within(state: State, interval: Interval) -> Interval:
+    """The interval of a score cut to what the measure can be: 0 to 1 for shares, at most 0 for costs."""
+    low, high = (0.0, 1.0) if state.measure.points else (-math.inf, 0.0)
+    return replace(interval, low=max(low, interval.low), high=min(high, interval.high))
 
 
 def _four(interval: Interval) -> dict[str, Any]:

@@ -8,6 +8,7 @@ run = run_pilot(plan, Path("runs/leaves")) look, small, full (studies/stages.py)
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ def _check(asked: Pilot) -> None:
     if not any(recipes.parse(a).uses_synthetic for a in asked.arms):
         raise SettingError("None of the arms uses synthetic images.", fix="add one, for instance balanced+augment")
     for name, least in (("per_class", 0), ("size", 0), ("synthetic_per_class", 0), ("replicates", 0), ("steps", 1), ("worthwhile", 0)):
-        if getattr(asked, name) < least:
+        if not least <= getattr(asked, name) < math.inf:
             raise SettingError(f"{name} is {getattr(asked, name)}.", fix=f"give {least} or more")
     if asked.replicates in (1, 2):
         raise SettingError(f"{asked.replicates} replicates cannot show how far replicates differ.", fix="give 3 or more, or 0 for what the budget allows")
@@ -406,8 +407,8 @@ def check_place(folder: Path) -> None:
     if folder.is_dir():
         if not (folder / "study.json").is_file() and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise SettingError(f"{folder} is not empty and holds no run.", fix="choose another folder with --out")
-    elif folder.exists() or folder.is_symlink():
-        raise SettingError(f"{folder} is not a folder.", fix="choose another folder with --out")
+    elif not (nearest := next(p for p in (folder, *folder.absolute().parents) if p.exists())).is_dir():
+        raise SettingError(f"{nearest} is not a folder.", fix="choose another folder with --out")
 
 
 def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
