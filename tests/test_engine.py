@@ -180,6 +180,17 @@ def test_a_worker_gives_the_bytes_this_process_gives_and_hands_errors_over_whole
     assert leftovers == []
 
 
+def test_a_worker_that_runs_is_taken_before_one_that_would_have_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("mitate.engine._Worker.ask", lambda self, job: asked.append(self) or verbs.perform(self._store, job.asked))
+    store = Store(tmp_path)
+    fit, *_, draw = chain(store)[1:]
+    with Engine(store, workers=3) as engine:
+        engine.run([fit])
+        engine.run([draw])
+    assert len(asked) == 2 and asked[0] is asked[1]
+
+
 @pytest.mark.slow
 def test_two_workers_give_the_same_bytes_and_a_failure_waits_for_the_job_beside_it(tmp_path: Path) -> None:
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")

@@ -98,7 +98,7 @@ def test_arrays_in_memory_open_as_pair_mapping_or_set() -> None:
     assert open_images((X, Y, X[:3], Y[:3]), split="test").labels == (0, 1, 2)
 
 
-def test_digits_gives_the_first_of_each_class_as_train() -> None:
+def test_digits_gives_as_many_of_each_class_as_train() -> None:
     train, test = open_images("digits:20", split="train"), open_images("digits:20", split="test")
     assert set(train.counts().values()) == {20} and len(train) + len(test) == 1797
     assert train.reader.read(0).shape == (8, 8, 1) and max(train.reader.read(i).max() for i in range(200)) == 255

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from make_run import make_run
 
+from make_run import make_run
 from mitate.report.html import write_report
 from mitate.study import Run
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mitate.errors import DataError
@@ -59,7 +60,7 @@ class Adapter:
             facts = json.loads((folder / "adapter.json").read_text())
             adapter = cls(facts["kind"], facts["base"], load_file(folder / "adapter.safetensors"), facts["settings"], tuple(facts["parents"]))
             expected = facts["digest"]
-        except (OSError, ValueError, KeyError, TypeError) as wrong:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as wrong:
             raise DataError(f"{folder} holds no adapter that can be read ({wrong}).", fix="fit it again, or copy it whole") from wrong
         if adapter.digest != expected:
             raise DataError(f"The adapter in {folder} was changed since it was written.", fix="fit it again, or copy it whole")

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
+from queue import LifoQueue
 from typing import Any
 
 from mitate.errors import DataError, JobError, MissingExtra, MitateError, SettingError, StoreError
@@ -34,7 +34,7 @@ class Engine:
         self.store = store
         self.workers = cores() if workers is None else workers
         self._all = [_Worker(store) for _ in range(self.workers)]  # their processes start with their first job
-        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        self._idle: LifoQueue[_Worker] = LifoQueue()  # last in, first out: one that runs already is taken before one that would have to start
         for worker in self._all:
             self._idle.put(worker)
         # One pool for the engine's whole life: Linux ends a worker when the *thread* that started it ends (see die_with_parent).

@@ -14,23 +14,22 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from mitate.images import ImageSet, Provenance, from_arrays
+from mitate.images import ImageSet
 from mitate.progress import Progress
 from mitate.runtime import seed_of
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a generator is fitted on: x uint8 [n, h, w, c], y int64 [n], how many classes there are, and what they are called."""
+    """What a generator is fitted on: x uint8 [n, h, w, c], y int64 [n], and how many classes there are."""
 
     x: np.ndarray
     y: np.ndarray
     n_classes: int
-    classes: tuple[str, ...] = ()  # names, in label order; only `folder` needs them
 
     @classmethod
     def of(cls, images: ImageSet, *, size: int, channels: int) -> Pixels:
-        return cls(images.pixels(size=size, channels=channels), images.y, len(images.classes), images.classes)
+        return cls(images.pixels(size=size, channels=channels), images.y, len(images.classes))
 
 
 @runtime_checkable
@@ -78,25 +77,3 @@ def draw_padded(draw: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: np.
 def image_seeds(seed: int, n: int, *, condition: int) -> np.ndarray:
     """The seeds of images 0 to n - 1 of a class, int64 [n]: image i's does not depend on n."""
     return np.array([seed_of("image", seed, condition, i) for i in range(n)], dtype=np.int64)
-
-
-def sample_set(
-    generator: Generator,
-    *,
-    classes: tuple[str, ...],
-    per_class: int,
-    seed: int,
-    name: str,
-    kind: str,
-    digest: str,
-    parents: tuple[str, ...],
-    settings: dict[str, Any],
-) -> ImageSet:
-    """`per_class` images of every class as an ImageSet with its provenance."""
-    labels = np.repeat(np.arange(len(classes)), per_class)
-    seeds = np.concatenate([image_seeds(seed, per_class, condition=k) for k in range(len(classes))]) if per_class else np.zeros(0, np.int64)
-    x = generator.sample(seeds, labels) if per_class else np.zeros((0, *generator.shape), np.uint8)
-    return from_arrays(
-        x, labels, classes=classes, name=name, split="synthetic",
-        provenance=Provenance(kind, digest, settings, parents, tuple(int(s) for s in seeds)),
-    )  # fmt: skip

@@ -20,7 +20,6 @@ KINDS: dict[str, dict[str, str]] = {
         "gaussian": "mitate.generators.gaussian:Gaussian",
         "vae": "mitate.generators.vae:VAE",
         "diffusion": "mitate.generators.diffusion:Diffusion",
-        "folder": "mitate.generators.folder:Folder",
     },
     "adapter": {
         "alignment": "mitate.adapters.alignment:Alignment",

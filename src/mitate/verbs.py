@@ -65,7 +65,8 @@ def perform(store: Store, asked: Asked, *, progress: Progress | None = None) -> 
         raise JobError(f"A {asked.verb} job ran out of memory.", fix="use a smaller --size, or fewer workers (--engine local:1)") from wrong
     except Exception as wrong:
         raise JobError(
-            f"A {asked.verb} job failed: {type(wrong).__name__}: {wrong}", fix="the settings it ran with are in jobs.jsonl; finished jobs are kept"
+            f"A {asked.verb} job failed: {type(wrong).__name__}: {wrong}",
+            fix="finished jobs are kept; report this with the line above, or leave its arm or generator out",
         ) from wrong
 
 
@@ -168,11 +169,13 @@ def _pick(work: Work) -> dict[str, Any]:
 
 
 def _align(work: Work) -> dict[str, Any]:
+    from mitate.adapters.alignment import Aligned, Alignment, gaps
+
     synthetic, train, facts = read_pixels(work.inputs["synthetic"]), read_pixels(work.inputs["train"]), read_facts(work.inputs["synthetic"])
-    kind = registry.find("adapter", "alignment")()
-    adapter = kind.fit(synthetic.x, train.x, base=work.inputs["synthetic"].digest, parents=(work.inputs["train"].digest,))
+    adapter = Alignment().fit(train.x, synthetic.x, base=work.inputs["synthetic"].digest, parents=(work.inputs["train"].digest,))
     adapter.save(work.folder)
-    return _keep(work.folder, kind.apply(adapter, synthetic.x), synthetic.y, facts["classes"], None)
+    x = Aligned(adapter).apply(synthetic.x)
+    return {**_keep(work.folder, x, synthetic.y, facts["classes"], None), "before": gaps(synthetic.x, train.x), "after": gaps(x, train.x)}
 
 
 def _copies(work: Work) -> dict[str, Any]:

@@ -8,15 +8,13 @@ Every difference is shrunk by how well it is known (its spread over groups of im
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
+from mitate.adapter import Adapter
 from mitate.errors import DataError, SettingError
 from mitate.runtime import seed_of
 
@@ -40,8 +38,8 @@ class Alignment:
         if not all(0 <= v <= 1 for v in (self.colour, self.spectrum, self.grain)) or self.largest_gain < 1:
             raise SettingError("Alignment settings are out of range.", fix="give strengths from 0 to 1 and a largest gain of 1 or more")
 
-    def fit(self, real: np.ndarray, synthetic: np.ndarray, *, folder: Path) -> dict[str, Any]:
-        """Fit on uint8 [n, h, w, c] real and [m, h, w, c] synthetic pixels, write the maps into `folder`, return the gaps before and after."""
+    def fit(self, real: np.ndarray, synthetic: np.ndarray, *, base: str = "", parents: tuple[str, ...] = ()) -> Adapter:
+        """The maps fitted on uint8 [n, h, w, c] real and [m, h, w, c] synthetic pixels. base: digest of the synthetic set."""
         if min(len(real), len(synthetic)) < 2 or real.shape[1:] != synthetic.shape[1:]:
             message = f"Alignment got real pixels {list(real.shape)} and synthetic pixels {list(synthetic.shape)}."
             raise DataError(message, fix="give at least two images of each, of one size and channel count")
@@ -56,20 +54,15 @@ class Alignment:
             maps.grain = _grain(filtered, target, self.grain)
             grained = _add_grain(filtered, maps.grain, synthetic)
             maps.curve = _curve(grained, target, self.colour)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: np.ascontiguousarray(v, dtype=np.float64) for k, v in asdict(maps).items()}, folder / "alignment.safetensors")
-        (folder / "alignment.json").write_text(json.dumps({"shape": list(real.shape[1:]), "settings": asdict(self)}, sort_keys=True) + "\n")
-        return {"before": gaps(synthetic, real), "after": gaps(maps.apply(synthetic), real)}
-
-    def load(self, folder: Path) -> Aligned:
-        return Aligned(_Maps(**load_file(folder / "alignment.safetensors")))
+        tensors = {k: np.ascontiguousarray(v, dtype=np.float64) for k, v in asdict(maps).items()}
+        return Adapter("alignment", base, tensors, asdict(self), parents)
 
 
 class Aligned:
     """A fitted alignment: a pure map of one image to one image."""
 
-    def __init__(self, maps: _Maps) -> None:
-        self._maps = maps
+    def __init__(self, adapter: Adapter) -> None:
+        self._maps = _Maps(**adapter.tensors)
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """uint8 [n, h, w, c] to uint8 [n, h, w, c]; image i of the result depends on image i alone."""

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from mitate.codec import pixel_digest
 from mitate.errors import DataError
 from mitate.images import ArrayReader
 from mitate.intake.listing import Listing, Row, label_name
+from mitate.runtime import seed_of
 
 PAIRS = (("x_train", "y_train", "train"), ("x_test", "y_test", "test"), ("x", "y", "all"), ("images", "labels", "all"))
 
@@ -85,7 +87,8 @@ def list_arrays(arrays: Mapping[str, Any], *, name: str = "arrays") -> Listing:
 def list_digits(n: int | None = None) -> Listing:
     """Scikit-learn's bundled digits: 1,797 scans of 8x8, values 0 to 16 stretched to 0 to 255.
 
-    With `n`, the first `n` of each class are train and the rest are test; without, there are no splits.
+    With `n`, `n` of each class are train and the rest are test; without, there are no splits. The scans come writer by writer, so the
+    `n` are drawn across the whole file (by content): the first ones would all be in the hands of few people.
     """
     from sklearn.datasets import load_digits
 
@@ -98,10 +101,10 @@ def list_digits(n: int | None = None) -> Listing:
     least = int(np.bincount(y).min())
     if not 1 <= n < least:
         raise DataError(f"digits:{n} asks for {n} images of each class for training.", fix=f"ask for 1 to {least - 1}")
-    rank = np.zeros(len(y), dtype=np.int64)
+    few = np.zeros(len(y), dtype=bool)
     for k in range(10):
-        rank[y == k] = np.arange(np.count_nonzero(y == k))
-    few = rank < n
+        rows = sorted(np.flatnonzero(y == k), key=lambda i: seed_of("digits", pixel_digest(x[i][..., None])))
+        few[rows[:n]] = True
     return list_arrays({"x_train": x[few], "y_train": y[few], "x_test": x[~few], "y_test": y[~few], "classes": classes}, name=f"digits-{n}")
 
 

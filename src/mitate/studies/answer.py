@@ -191,7 +191,7 @@ def _verdict(state: State, *, confidence: float, groups: np.ndarray | None) -> t
         "gain": gain.value, "low": gain.low, "high": gain.high, "worthwhile": state.worthwhile,
         "candidate": state.candidate.label, "measure": state.measure.name,
     }  # fmt: skip
-    span = f"{_show(state, gain.value)} ({confidence:.3g} interval {_show(state, gain.low)} to {_show(state, gain.high)})"
+    span = f"{_show(state, gain.value)} ({confidence * 100:.3g} % interval {_show(state, gain.low)} to {_show(state, gain.high)})"
     least = _show(state, state.worthwhile)
     if verdict == "go":
         return verdict, "go", values, f"{state.candidate.label} gains {span} over the baseline: all of it lies above the worthwhile {least}."

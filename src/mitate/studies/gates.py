@@ -142,5 +142,6 @@ def _ledger(store: Store) -> Path:
 
 def above_chance(contributions: np.ndarray, *, chance: float) -> tuple[float, float, bool]:
     """Mean, its upper 97.5 % bound, and whether that bound lies above chance: can a model learn anything from these labels?"""
-    mean, half = float(contributions.mean()), 1.96 * float(contributions.std(ddof=1)) / math.sqrt(len(contributions))
+    n = len(contributions)
+    mean, half = float(contributions.mean()), 1.96 * max(float(contributions.std(ddof=1)) / math.sqrt(n), 1 / n)  # at least one image's worth
     return mean, mean + half, mean + half > chance

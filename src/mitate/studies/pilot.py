@@ -20,7 +20,7 @@ import numpy as np
 from mitate import recipe as recipes
 from mitate import registry
 from mitate.engine import Engine
-from mitate.errors import DataError, SettingError
+from mitate.errors import SettingError
 from mitate.images import ImageSet
 from mitate.intake.opening import Data, Source, open_data
 from mitate.intake.splits import folds
@@ -31,6 +31,7 @@ from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Entry, Store, disk_errors, file_digest, write_json, write_text
 from mitate.studies import answer, budget, evidence, gates, stages
 from mitate.studies.arms import Cell
+from mitate.studies.sources import source_of
 from mitate.study import Job, Run, Study
 from mitate.verbs import keep_file, keep_images
 
@@ -144,13 +145,16 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     measure.check(everything.y)
     least = min(splits.train.counts().values())
     images = asked.synthetic_per_class or max(10, min(MOST_SYNTHETIC, TIMES_REAL * least))
-    generators = {name: _generator(name, classes, (size, size, channels), splits.train, store, asked.seed) for name in asked.generators}
+    held = [splits.selection, splits.holdout] if not splits.cross_fit else []
+    sources = {n: source_of(n, train=splits.train, shape=(size, size, channels), test=everything, held=held, store=store) for n in asked.generators}
+    generators = {name: source.facts for name, source in sources.items()}
     for facts in generators.values():
         if facts["kind"] == "folder":
             images = min(images, facts["least"]) if not asked.synthetic_per_class else images
     backbone = _backbone(asked.backbone, store)
     training = _training(asked, data, size=size, channels=channels, pretrained=backbone["name"] != "small")
-    arms = tuple(recipes.parse(a).name for a in asked.arms)
+    arms = tuple(dict.fromkeys([recipes.BASELINE, *(recipes.parse(a).name for a in asked.arms)]))
+    arms = recipes.DEFAULT_ARMS if set(arms) == set(recipes.DEFAULT_ARMS) else arms
     n_folds = splits.n_folds if splits.cross_fit else 1
     small = 0 if splits.cross_fit else budget.SMALL
     speeds, steps = _probe(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
@@ -176,7 +180,8 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "groups": len(set(everything.groups)) if everything.groups else None,
             "licences": sorted(set(everything.licences or ())),
             "consents": sorted(set(everything.consents or ())),
-            "findings": [{"kind": f.kind, "severity": f.severity, "message": f.message} for f in data.findings],
+            "findings": [{"kind": f.kind, "severity": f.severity, "message": f.message} for f in data.findings]
+            + [{"kind": "held back", "severity": "drop", "message": s.finding} for s in sources.values() if s.finding],
         },
         sizes={
             "size": size,
@@ -255,48 +260,6 @@ def _shape(data: Data, size: int) -> tuple[int, int]:
 def _digests(data: Data) -> dict[str, str]:
     parts = {s: getattr(data.splits, s).digest for s in ("train", "selection", "holdout", "test")}
     return {**parts, "train_side": data.train_side.digest}
-
-
-def _generator(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], train: ImageSet, store: Store, seed: int) -> dict[str, Any]:
-    """What a generator's name stands for: a kind with its options, images made elsewhere, or a kept one."""
-    if name.startswith("folder:"):
-        return _outside(name, classes, shape, store)
-    if name in registry.names("generator"):
-        if name == "folder":
-            raise SettingError("The generator folder needs a path.", fix="write it as folder:PATH")
-        kind = registry.find("generator", name)
-        return {"kind": name, "options": plain(kind.default_for(shape, len(train)) if hasattr(kind, "default_for") else kind())}
-    try:
-        entry = store.kept(name)
-    except DataError:
-        entry = None
-    if entry is None:
-        known = [*(n for n in registry.names("generator") if n != "folder"), "folder:PATH", *store.refs()]
-        raise SettingError(f"There is no generator {name!r}.", fix=suggest(name, known))
-    facts = entry.result
-    if list(facts.get("classes", [])) != list(classes) or tuple(facts.get("shape", ())) != shape:
-        raise SettingError(
-            f"The generator {name!r} draws other images ({facts.get('shape')}, classes {facts.get('classes')}).", fix="fit one on these images: mitate fit"
-        )
-    return {"kind": "kept", "digest": entry.digest, "options": {}}
-
-
-def _outside(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], store: Store) -> dict[str, Any]:
-    from mitate.intake.opening import open_images
-
-    images = open_images(name.removeprefix("folder:"))
-    ours = {c.strip().casefold(): k for k, c in enumerate(classes)}
-    place = [ours.get(c.strip().casefold()) for c in images.classes]
-    rows = [i for i, k in enumerate(images.labels) if k >= 0 and place[k] is not None]
-    chosen = images.subset(rows, split="synthetic", name=name)
-    labels = tuple(int(place[k] or 0) for k in chosen.labels)
-    from dataclasses import replace
-
-    chosen = replace(chosen, classes=classes, labels=labels, groups=None)
-    counts = chosen.counts()
-    if missing := [c for c, n in counts.items() if n == 0]:
-        raise DataError(f"{name} has no images of {', '.join(missing[:5])}.", fix="name its class folders like those of the real images")
-    return {"kind": "folder", "images": keep_images(store, chosen, size=shape[0], channels=shape[2]), "options": {}, "least": min(counts.values())}
 
 
 def _backbone(text: str, store: Store) -> dict[str, Any]:
@@ -450,11 +413,13 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
             raise SettingError(
                 f"{run.folder} ended at {decision['stage']!r}, before the test split was opened.", fix="start a new pilot; there is nothing to continue"
             )
+        if decision["verdict"] != "more evidence":
+            raise SettingError(f"{run.folder} has its answer ({decision['verdict']}).", fix="only a run that said more evidence is given another look")
         if len(rounds) >= len(gates.CONFIDENCE):
             raise SettingError(f"{run.folder} has had its {len(rounds)} looks.", fix="collect new test images and start a new pilot")
         kept = run.folder / f"look{len(rounds)}"
         kept.mkdir(exist_ok=True)
-        for name in ("study.json", "decision.json", "report.html", "report.ja.html"):
+        for name in ("study.json", "decision.json", "machine.json", "report.html", "report.ja.html"):
             if (run.folder / name).is_file():
                 write_text(kept / name, (run.folder / name).read_text(encoding="utf-8"))
         plan_record = {**study.plan, "continued_with": decision["candidate"]}

@@ -210,7 +210,7 @@ def _labels_gate(state: State, generator: str, y: np.ndarray, said: np.ndarray) 
     chance = 1 / len(state.measure.classes)
     balanced = Measure("balanced", state.measure.classes)
     mean, high, passed = gates.above_chance(balanced.contributions(y, said), chance=chance)
-    interval = Interval(mean, 2 * mean - high, high, len(y))
+    interval = Interval(mean, max(0.0, 2 * mean - high), min(1.0, high), len(y))
     state.gates.append(
         {**_gate("labels", "look", generator, "a model trained on its images alone may beat chance on real ones", interval, passed=passed), "floor": chance}
     )

@@ -1,0 +1,110 @@
+"""What a generator's name stands for: a kind to be fitted, images made elsewhere, or a kept generator. None may have seen the test.
+
+Images made elsewhere are compared with every image that is held back: one that *is* a test image is an error, a copy of another
+held-back image is left out and named. A kept generator knows which images it was fitted on; one of them among those held back is
+an error, since both the gain and the copies gate would be measured on images it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mitate import registry
+from mitate.errors import DataError, SettingError
+from mitate.images import ImageSet
+from mitate.intake.duplicates import near_duplicates, thumbnail
+from mitate.intake.opening import open_images
+from mitate.settings import plain, suggest
+from mitate.store import Entry, Store
+from mitate.verbs import keep_images, read_facts
+
+PLACE = "folder:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """facts: what study.json keeps of a generator. finding: a line about what was left out, or None."""
+
+    facts: dict[str, Any]
+    finding: str | None = None
+
+
+def source_of(name: str, *, train: ImageSet, shape: tuple[int, int, int], test: ImageSet, held: Sequence[ImageSet], store: Store) -> Source:
+    """The source behind a generator's name. test: images the verdict rests on; held: the others the generator must not have seen."""
+    if name == "folder":
+        raise SettingError("The generator folder needs a path.", fix="write it as folder:PATH")
+    if name.startswith(PLACE):
+        return _outside(name, train.classes, shape, test, held, store)
+    if name in registry.names("generator"):
+        kind = registry.find("generator", name)
+        return Source({"kind": name, "options": plain(kind.default_for(shape, len(train)) if hasattr(kind, "default_for") else kind())})
+    return Source(_kept(name, train.classes, shape, [test, *held], store))
+
+
+def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unseen: Sequence[ImageSet], store: Store) -> dict[str, Any]:
+    try:
+        entry = store.kept(name)
+    except DataError:  # not even a possible name
+        entry = None
+    if entry is None:
+        known = [*registry.names("generator"), f"{PLACE}PATH", *store.refs()]
+        raise SettingError(f"There is no generator {name!r}.", fix=suggest(name, known))
+    facts = entry.result
+    if list(facts.get("classes", [])) != list(classes) or tuple(facts.get("shape", ())) != shape:
+        drawn = f"{facts.get('shape', ['?'])[0]} px, classes {', '.join(facts.get('classes', []))}"
+        raise SettingError(f"The generator {name!r} draws other images ({drawn}).", fix="fit one on these images: mitate fit")
+    seen = _fitted_on(entry, store)
+    if shared := sum(len(seen.intersection(images.digests)) for images in unseen):
+        raise DataError(
+            f"The generator {name!r} was fitted on {shared} of the images that this pilot holds back from it.",
+            fix="fit it on the training split alone, or name its kind and let the pilot fit it",
+        )
+    return {"kind": "kept", "digest": entry.digest, "options": {}}
+
+
+def _fitted_on(entry: Entry, store: Store) -> set[str]:
+    """Digests of the images a kept generator was fitted on, from the store; DataError when the store no longer knows."""
+    import json
+
+    seen: set[str] = set()
+    for digest in json.loads(entry.path("asked.json").read_text())["inputs"].values():
+        images = store.get(digest)
+        if images is None:
+            raise DataError("The store no longer knows which images a kept generator was fitted on.", fix="fit it again: mitate fit")
+        seen.update(read_facts(images)["digests"])
+    return seen
+
+
+def _outside(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], test: ImageSet, held: Sequence[ImageSet], store: Store) -> Source:
+    images = open_images(name.removeprefix(PLACE))
+    ours = {c.strip().casefold(): k for k, c in enumerate(classes)}
+    place = [ours.get(c.strip().casefold(), -1) for c in images.classes]
+    known = [i for i, k in enumerate(images.labels) if k >= 0 and place[k] >= 0]
+    if stolen := sum(images.digests[i] in set(test.digests) for i in known):
+        raise DataError(f"{name} holds {stolen} of the test images.", fix="leave them out: what the test asks about cannot be trained on")
+    copies = _copies_of(images, known, [test, *held])
+    rows = [i for i in known if i not in copies]
+    chosen = images.subset(rows, split="synthetic", name=name)
+    chosen = replace(chosen, classes=classes, labels=tuple(place[k] for k in chosen.labels), groups=None)
+    counts = chosen.counts()
+    if missing := [c for c, n in counts.items() if n == 0]:
+        raise DataError(f"{name} has no images of {', '.join(missing[:5])}.", fix="name its class folders like those of the real images")
+    finding = f"{name}: {len(copies)} images left out, copies of images held back from generators ({images.names[min(copies)]}, ...)" if copies else None
+    digest = keep_images(store, chosen, size=shape[0], channels=shape[2])
+    return Source({"kind": "folder", "images": digest, "options": {}, "least": min(counts.values())}, finding)
+
+
+def _copies_of(images: ImageSet, rows: Sequence[int], held: Sequence[ImageSet]) -> set[int]:
+    """Rows of `images` that are copies, exact or near, of a held-back image."""
+    exact = {d for h in held for d in h.digests}
+    found = {i for i in rows if images.digests[i] in exact}
+    pictures = [images.reader.read(i) for i in rows] + [h.reader.read(i) for h in held for i in range(len(h))]
+    thumbs, sides = np.stack([thumbnail(p) for p in pictures]), np.array([min(p.shape[:2]) for p in pictures])
+    for pair in near_duplicates(thumbs, sides):
+        if pair.a < len(rows) <= pair.b:
+            found.add(rows[pair.a])
+    return found
