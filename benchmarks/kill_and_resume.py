@@ -137,8 +137,8 @@ def _study(place: Path, *, workers: int, generator_steps: int) -> dict[str, Any]
     """The study that both run: planned once, its generators' steps cut so that a pilot takes under a minute."""
     from mitate.settings import plain, record
     from mitate.store import Store
-    from mitate.studies.pilot import Pilot, plan_pilot
     from mitate.studies.plan_file import read_plan
+    from mitate.studies.planning import Pilot, plan_pilot
 
     asked = record(Pilot, read_plan(place / "plan.toml"), where="plan.toml")
     before = os.environ.get("MITATE_HOME")

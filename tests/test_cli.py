@@ -21,8 +21,8 @@ from PIL import Image
 from mitate import cli
 from mitate.settings import plain, record
 from mitate.store import Store
-from mitate.studies.pilot import Pilot
 from mitate.studies.plan_file import read_plan
+from mitate.studies.planning import Pilot
 
 QUICK = (
     "--generators",

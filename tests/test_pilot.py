@@ -187,7 +187,7 @@ def test_groups_are_counted_and_never_split(tmp_path: Path) -> None:
 
 
 def test_another_pilot_does_not_overwrite_a_run(tmp_path: Path) -> None:
-    from mitate.studies.pilot import Pilot, plan_pilot
+    from mitate.studies.planning import Pilot, plan_pilot
 
     plan = plan_of()
     run_here(plan, tmp_path / "run")
@@ -197,7 +197,7 @@ def test_another_pilot_does_not_overwrite_a_run(tmp_path: Path) -> None:
 
 def test_images_that_changed_since_are_noticed(tmp_path: Path) -> None:
     from mitate.settings import record
-    from mitate.studies.pilot import Pilot, plan_pilot
+    from mitate.studies.planning import Pilot, plan_pilot
 
     plan = plan_of(120, tests=0)
     study = run_here(plan, tmp_path / "run").study

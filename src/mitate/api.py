@@ -11,7 +11,8 @@ from mitate.images import ImageSet
 from mitate.recipe import DEFAULT_ARMS
 from mitate.runtime import cores
 from mitate.store import Store
-from mitate.studies.pilot import STEPS, Pilot, Plan, plan_pilot, run_pilot
+from mitate.studies.pilot import run_pilot
+from mitate.studies.planning import STEPS, Pilot, Plan, plan_pilot
 from mitate.study import Run
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def app(ctx: click.Context) -> None:
 @click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
 def demo(out: Path, lang: str, engine: str) -> None:
     """The main job on real images that come with the package: 200 scanned digits, verdict and report in minutes."""
-    from mitate.studies.pilot import Pilot
+    from mitate.studies.planning import Pilot
 
     asked = Pilot(data="digits:20", replicates=3, budget="30m", steps=150)  # about 3 minutes on two cores; the same sizes everywhere
     _pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
@@ -136,6 +136,8 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
 @click.option("--seed", type=int, default=0, show_default=True)
 def generate(name: str, per_class: int, out: Path, seed: int) -> None:
     """Draw images from the kept generator NAME into a folder that other tools open."""
+    from dataclasses import replace
+
     from mitate.fitted import generate as draw
     from mitate.fitted import load_generator
     from mitate.progress import Line
@@ -145,7 +147,7 @@ def generate(name: str, per_class: int, out: Path, seed: int) -> None:
     store = Store.find()
     line = Line(1.0, title=f"generate {name}")
     images = draw(load_generator(name, store=store), per_class=per_class, seed=seed, store=store, progress=line)
-    write_images(images, out, progress=line)
+    write_images(replace(images, name=name), out, progress=line)
     line.close()
     click.echo(f"{out}: {len(images)} images, {len(images.classes)} classes, each marked as made by a model")
 
@@ -243,7 +245,8 @@ def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, 
     from mitate.engine import parse_engine
     from mitate.runtime import cores
     from mitate.store import Store
-    from mitate.studies.pilot import check_place, plan_pilot, run_pilot
+    from mitate.studies.pilot import check_place, run_pilot
+    from mitate.studies.planning import plan_pilot
     from mitate.study import Run
 
     workers = parse_engine(engine)
@@ -295,8 +298,8 @@ def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
 
 def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
     from mitate.settings import record
-    from mitate.studies.pilot import Pilot
     from mitate.studies.plan_file import read_plan
+    from mitate.studies.planning import Pilot
 
     values = read_plan(plan_file) if plan_file is not None else {}
     given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}

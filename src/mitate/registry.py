@@ -30,9 +30,6 @@ KINDS: dict[str, dict[str, str]] = {
         "resnet_cifar": "mitate.training.backbones:resnet_cifar",
         "timm": "mitate.training.backbones:timm",
     },
-    "study": {
-        "pilot": "mitate.studies.pilot:Pilot",
-    },
 }
 
 

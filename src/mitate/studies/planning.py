@@ -1,0 +1,341 @@
+"""Planning a pilot: read and check the images, probe the speed, fix every integer. Nothing is trained but a few steps for the probe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mitate import recipe as recipes
+from mitate import registry
+from mitate.errors import SettingError
+from mitate.images import ImageSet
+from mitate.intake.opening import Data, Source, open_data
+from mitate.intake.splits import folds
+from mitate.metrics import measures
+from mitate.progress import clock
+from mitate.runtime import seed_of
+from mitate.settings import canonical, plain, record, seconds, suggest
+from mitate.store import Store, file_digest
+from mitate.studies import budget, gates
+from mitate.studies.arms import Cell
+from mitate.studies.sources import source_of
+from mitate.study import Study
+from mitate.verbs import keep_file, keep_images
+
+MOST_SYNTHETIC = 200  # images a class, unless asked for more
+TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
+MOST_SIZE = 64  # pixels, unless asked for more
+STEPS = 300  # optimiser steps of an arm, unless the budget is short
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What a pilot is asked: the TOML plan, the command line options and the keys of study.json's `plan` are this record."""
+
+    data: str = ""  # a folder, file or name that mitate.open_images takes
+    per_class: int = 0  # real training images of each class; 0 for all there are
+    generators: tuple[str, ...] = ("vae", "diffusion")  # kinds, folder:PATH, or kept names
+    arms: tuple[str, ...] = recipes.DEFAULT_ARMS
+    measure: str = "accuracy"  # accuracy, balanced, macro-f1, recall:CLASS, or a CSV of costs
+    worthwhile: float = 0.01  # smallest gain worth having, in the measure's unit
+    backbone: str = "small"  # small, mobilenet_v2:FILE, resnet_cifar:FILE, timm:NAME; +frozen trains the head alone
+    budget: str = "10m"
+    size: int = 0  # pixels of the working images; 0 for their own, at most 64
+    synthetic_per_class: int = 0  # 0 for five for each real image, at most 200
+    replicates: int = 0  # at full; 0 for what the budget allows
+    steps: int = STEPS  # optimiser steps of an arm; fewer where the budget is short
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A planned pilot: its study, the stored image sets of every cell, and the test split's groups."""
+
+    study: Study
+    cells: list[Cell]
+    store: Store
+    test: ImageSet  # the test split, or with cross-fitting every image
+
+    def cost(self) -> str:
+        """What the pilot would take and what it could show, in a few lines."""
+        sizes, found = self.study.sizes, self.study.detectable
+        gain, least = _points(found["gain"], self.study), _points(self.study.plan["worthwhile"], self.study)
+        generators = ", ".join(sizes["generators"])
+        lines = [
+            f"real images      {self._images(sizes, found['test_images'])}; {len(self.study.data['classes'])} classes, {sizes['size']} px",
+            f"generators       {generators}; {sizes['synthetic_per_class']} images a class",
+            f"arms             {len(sizes['arms'])} recipes, {sizes['training']['steps']} steps each; {sizes['small']} + {sum(sizes['full'])} replicates",
+            f"time             about {clock(self.study.estimates['wall'])} on {self.study.estimates['workers']:.0f} workers",
+            f"can detect       a gain {gain} above the worthwhile {least}, with 80 % power",
+        ]
+        lines += [f"  smaller with   {o['to']} {o['change'].replace('_', ' ')}: {_points(o['gain'], self.study)}" for o in found["smaller_by"]]
+        return "\n".join(lines)
+
+    def _images(self, sizes: Mapping[str, Any], tested: int) -> str:
+        counts = self.study.data["images"]
+        parts = f"{counts['train']} train, {counts['selection']} selection, {counts['holdout']} hold-out"
+        if sizes["cross_fit"]:
+            return f"{tested}, each tested once a replicate ({sizes['folds']} folds of about {parts})"
+        return f"{parts}, {tested} test"
+
+    def __repr__(self) -> str:
+        return f"<Plan: pilot of {self.study.data['name']!r}, {len(self.study.sizes['arms'])} recipes, about {clock(self.study.estimates['wall'])}>"
+
+
+# planning -------------------------------------------------------------------------------------------------------------
+
+
+def plan_pilot(asked: Pilot, source: Source, *, store: Store, workers: int, existing: Study | None = None) -> Plan:
+    """Read and check the images, fix every integer. With `existing` (a run folder's study) its integers are taken, not derived."""
+    _check(asked)
+    data = open_data(source, per_class=asked.per_class or None, seed=asked.seed)
+    if existing is not None:
+        _same_question(existing, asked, data)
+    size, channels = (existing.sizes["size"], existing.sizes["channels"]) if existing else _shape(data, asked.size)
+    if existing is not None:
+        study = existing
+    else:
+        study = _new_study(asked, data, store, size=size, channels=channels, workers=workers)
+    cells, rows = _cells(study, data, store)
+    if rows and study.data.get("test_rows") != rows:
+        study = Study(study.kind, study.plan, {**study.data, "test_rows": rows}, study.sizes, study.gates, study.detectable, study.estimates)
+    return Plan(study, cells, store, data.train_side if study.sizes["cross_fit"] else data.splits.test)
+
+
+def _check(asked: Pilot) -> None:
+    for arm in asked.arms:
+        recipes.parse(arm)
+    if not asked.generators:
+        raise SettingError("No generator was named.", fix="name at least one with --generators, for instance vae")
+    if not any(recipes.parse(a).uses_synthetic for a in asked.arms):
+        raise SettingError("None of the arms uses synthetic images.", fix="add one, for instance balanced+augment")
+    for name, least in (("per_class", 0), ("size", 0), ("synthetic_per_class", 0), ("replicates", 0), ("steps", 1), ("worthwhile", 0)):
+        if not least <= getattr(asked, name) < math.inf:
+            raise SettingError(f"{name} is {getattr(asked, name)}.", fix=f"give {least} or more")
+    if asked.replicates in (1, 2):
+        raise SettingError(f"{asked.replicates} replicates cannot show how far replicates differ.", fix="give 3 or more, or 0 for what the budget allows")
+    if 0 < asked.size < 8 or asked.size > 256:
+        raise SettingError(f"A working size of {asked.size} pixels is out of range.", fix="give 8 to 256, or 0")
+
+
+def _same_question(existing: Study, asked: Pilot, data: Data) -> None:
+    plan = {k: v for k, v in existing.plan.items() if k != "continued_with"}
+    if canonical(plan) != canonical(asked):
+        changed = sorted(k for k, v in plain(asked).items() if canonical(plan.get(k)) != canonical(v))
+        raise SettingError(
+            f"The run folder holds another pilot (it differs in {', '.join(changed)}).",
+            fix="choose another folder with --out, or give the command that made it",
+        )
+    if existing.data["digests"] != _digests(data):
+        raise SettingError("The images changed since this run was started.", fix="choose another folder with --out, or put the images back")
+
+
+def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: int, workers: int) -> Study:
+    splits = data.splits
+    classes = splits.train.classes
+    measure = measures.parse(asked.measure, classes)
+    everything = data.train_side if splits.cross_fit else splits.test
+    measure.check(everything.y)
+    least = min(splits.train.counts().values())
+    images = asked.synthetic_per_class or max(10, min(MOST_SYNTHETIC, TIMES_REAL * least))
+    held = [splits.selection, splits.holdout] if not splits.cross_fit else []
+    sources = {n: source_of(n, train=splits.train, shape=(size, size, channels), test=everything, held=held, store=store) for n in asked.generators}
+    generators = {name: source.facts for name, source in sources.items()}
+    for facts in generators.values():
+        if facts["kind"] == "folder":
+            images = min(images, facts["least"]) if not asked.synthetic_per_class else images
+    backbone = _backbone(asked.backbone, store)
+    training = _training(asked, data, size=size, channels=channels, pretrained=backbone["name"] != "small")
+    arms = tuple(dict.fromkeys([recipes.BASELINE, *(recipes.parse(a).name for a in asked.arms)]))
+    arms = recipes.DEFAULT_ARMS if set(arms) == set(recipes.DEFAULT_ARMS) else arms
+    n_folds = splits.n_folds if splits.cross_fit else 1
+    small = 0 if splits.cross_fit else budget.SMALL
+    speeds, steps = _probe(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
+    chosen, long_steps, estimates = budget.choose(
+        arms, speeds, budget=seconds(asked.budget), steps=asked.steps, replicates=asked.replicates, generator_steps=steps,
+        images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers),
+    )  # fmt: skip
+    for name, facts in generators.items():
+        if "steps" in facts["options"]:
+            facts["options"] = {**facts["options"], "steps": budget.share_of(steps[name], chosen)}
+    return Study(
+        kind="pilot",
+        plan=plain(asked),
+        data={
+            "name": data.name,
+            "classes": list(classes),
+            "digests": _digests(data),
+            "image_digests": {s: list(getattr(splits, s).digests) for s in ("train", "selection", "holdout", "test")},
+            "images": {s: len(getattr(splits, s)) for s in ("train", "selection", "holdout", "test")},
+            "per_class": splits.train.counts(),
+            "labels": [int(k) for k in everything.labels] if splits.cross_fit else None,
+            "groups": len(set(everything.groups)) if everything.groups else None,
+            "licences": sorted(set(everything.licences or ())),
+            "consents": sorted(set(everything.consents or ())),
+            "findings": [{"kind": f.kind, "severity": f.severity, "message": f.message} for f in data.findings]
+            + [{"kind": "held back", "severity": "drop", "message": s.finding} for s in sources.values() if s.finding],
+        },
+        sizes={
+            "size": size,
+            "channels": channels,
+            "arms": list(chosen.arms),
+            "left_out": [a for a in arms if a not in chosen.arms],
+            "training": {**training, "steps": chosen.steps},
+            "long_steps": long_steps,
+            "generators": generators,
+            "synthetic_per_class": images,
+            "small": small,
+            "full": [chosen.full],
+            "folds": n_folds,
+            "cross_fit": splits.cross_fit,
+            "candidate": _fixed_candidate(chosen.arms),
+            "backbone": backbone,
+            "measure": measures.freeze(measure),
+        },  # fmt: skip
+        gates=_gates(asked, cross_fit=splits.cross_fit),
+        detectable=_detectable(measure, everything, replicates=chosen.full),
+        estimates={**estimates, "workers": float(max(1, workers))},
+    )
+
+
+def _gates(asked: Pilot, *, cross_fit: bool) -> tuple[dict[str, Any], ...]:
+    """The rules, written down before the run."""
+    rules: list[dict[str, Any]] = [
+        {
+            "name": "copies",
+            "stage": "look",
+            "threshold": gates.COPIES_MARGIN,
+            "rule": "drop a generator whose share of copies is surely more than this above the hold-out's",
+        }
+    ]
+    if not cross_fit:
+        rules += [
+            {"name": "labels", "stage": "look", "threshold": None, "rule": "drop a generator from whose images alone a model learns no better than chance"},
+            {
+                "name": "reach",
+                "stage": "small",
+                "threshold": asked.worthwhile,
+                "rule": "drop an arm whose gain on the selection split surely stays below this; stop when none is left",
+            },
+        ]
+    rules.append(
+        {
+            "name": "verdict",
+            "stage": "full",
+            "threshold": asked.worthwhile,
+            "rule": "go: the candidate's interval on the test split lies above this; stop: below it; else more evidence",
+        }
+    )
+    return tuple(rules)
+
+
+def _detectable(measure: measures.Measure, test: ImageSet, *, replicates: int) -> dict[str, Any]:
+    """The smallest detectable gain from planning values. A recall counts its own class alone; costs scale with their own mean."""
+    n = len(test) if measure.target is None else int((test.y == measure.target).sum())
+    unit = 1.0
+    if measure.costs is not None:
+        wrong = [v for i, row in enumerate(measure.costs) for j, v in enumerate(row) if i != j]
+        unit = abs(sum(wrong) / len(wrong)) or 1.0
+    spread = {"row_sd": gates.PLAN_ROW_SD * unit, "image_variance": gates.PLAN_IMAGE_VARIANCE * unit**2, "confidence": gates.CONFIDENCE[0]}
+    gain = gates.detectable(test_images=n, replicates=replicates, **spread)
+    return {"gain": gain, "test_images": n, "replicates": replicates, "smaller_by": gates.smaller_by(test_images=n, replicates=replicates, **spread)}
+
+
+def _fixed_candidate(arms: Sequence[str]) -> str:
+    """The arm that is the candidate where none can be chosen: balanced batches where that is one of the arms."""
+    synthetic = [a for a in arms if recipes.parse(a).uses_synthetic]
+    return "balanced+augment" if "balanced+augment" in synthetic else synthetic[0]
+
+
+def _shape(data: Data, size: int) -> tuple[int, int]:
+    """Working size and channels: the images' own, their smaller side, at most 64 pixels; grey when every image is."""
+    images = data.splits.train
+    shapes = {images.reader.read(i).shape for i in range(min(len(images), 200))}
+    channels = 3 if any(s[2] == 3 for s in shapes) else 1
+    sides = sorted(min(s[:2]) for s in shapes)
+    return size or max(8, min(MOST_SIZE, sides[len(sides) // 2])), channels
+
+
+def _digests(data: Data) -> dict[str, str]:
+    parts = {s: getattr(data.splits, s).digest for s in ("train", "selection", "holdout", "test")}
+    return {**parts, "train_side": data.train_side.digest}
+
+
+def _backbone(text: str, store: Store) -> dict[str, Any]:
+    """`small`, `mobilenet_v2:FILE.safetensors+frozen`, `timm:resnet18`: name, variant, frozen, and the stored weights."""
+    text, _, dial = text.partition("+")
+    if dial not in ("", "frozen"):
+        raise SettingError(f"The backbone has no dial {dial!r}.", fix="write +frozen, or nothing")
+    name, _, rest = text.partition(":")
+    if name not in registry.names("backbone"):
+        raise SettingError(f"There is no backbone {name!r}.", fix=suggest(name, registry.names("backbone")))
+    weights, variant = "", ""
+    if name == "timm":
+        variant, _, rest = rest.partition(":")
+    if rest:
+        path = Path(rest).expanduser()
+        if not path.is_file():
+            raise SettingError(f"There is no weights file {rest!r}.", fix="check the path")
+        weights = keep_file(store, path, digest=file_digest(path))
+    return {"name": name, "variant": variant, "frozen": dial == "frozen", "weights": weights}
+
+
+def _training(asked: Pilot, data: Data, *, size: int, channels: int, pretrained: bool) -> dict[str, Any]:
+    from mitate.training.augmentation import flips_are_safe
+    from mitate.training.loop import Training
+
+    train = data.splits.train
+    flip = flips_are_safe(train.pixels(size=min(size, 32), channels=channels), train.y)
+    return plain(Training(steps=asked.steps, flip=flip))
+
+
+def _probe(
+    generators: Mapping[str, Mapping[str, Any]],
+    backbone: Mapping[str, Any],
+    training: Mapping[str, Any],
+    store: Store,
+    *,
+    shape: tuple[int, int, int],
+    n_classes: int,
+) -> tuple[budget.Speeds, dict[str, int]]:
+    from mitate.training.loop import Training
+    from mitate.verbs import kind_of
+
+    kinds = {n: kind_of(f["kind"], f["options"]) for n, f in generators.items() if f["kind"] not in ("folder", "kept")}
+    weights = store.get(backbone["weights"]) if backbone["weights"] else None
+    speeds = budget.probe(shape, n_classes, backbone=backbone, weights=weights, training=record(Training, training, where="training"), kinds=kinds)
+    return speeds, {name: int(getattr(kind, "steps", 1)) for name, kind in kinds.items()}
+
+
+def _cells(study: Study, data: Data, store: Store) -> tuple[list[Cell], dict[str, list[int]]]:
+    """The stored image sets of every replicate (and fold), and with folds which images each tests."""
+    sizes, seed = study.sizes, study.plan["seed"]
+    total = max(1, sizes["small"]) * (not sizes["cross_fit"]) + sum(sizes["full"])
+
+    def keep(images: ImageSet) -> str:
+        return keep_images(store, images, size=sizes["size"], channels=sizes["channels"])
+
+    if sizes["cross_fit"]:
+        cells, rows = [], {}
+        place = {name: i for i, name in enumerate(data.train_side.names)}
+        for r in range(total):
+            for f, part in enumerate(folds(data.train_side, r, n_folds=sizes["folds"], seed=seed, per_class=study.plan["per_class"] or None)):
+                cells.append(Cell(r, f, keep(part.train), keep(part.selection), keep(part.holdout), keep(part.test)))
+                rows[f"{r}/{f}"] = [place[name] for name in part.test.names]
+        return cells, rows
+    splits = data.splits
+    selection, holdout, test = keep(splits.selection), keep(splits.holdout), keep(splits.test)
+    if not study.plan["per_class"]:
+        train = keep(splits.train)
+        return [Cell(r, 0, train, selection, holdout, test) for r in range(total)], {}
+    taken = {*splits.selection.names, *splits.holdout.names, *splits.test.names}
+    pool = data.train_side.subset([i for i, name in enumerate(data.train_side.names) if name not in taken])
+    draws = [pool.few(study.plan["per_class"], seed=seed_of("subset", seed, r)) for r in range(total)]
+    return [Cell(r, 0, keep(draw), selection, holdout, test) for r, draw in enumerate(draws)], {}
+
+
+def _points(value: float, study: Study) -> str:
+    return f"{value:.3g}" if study.sizes["measure"]["costs"] else f"{value * 100:.3g} points"
