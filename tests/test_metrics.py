@@ -109,6 +109,16 @@ def test_two_way_covers_the_truth_when_all_replicates_share_the_test_images(repl
     assert 0.935 <= hits / trials <= 0.995
 
 
+def test_the_standard_error_is_that_of_the_mean_with_the_interaction_counted_once() -> None:
+    rng, errors, means = np.random.default_rng(3), [], []
+    for _ in range(800):
+        table = rng.normal(0, 0.02, (6, 1)) + rng.normal(0, 0.2, (1, 60)) + rng.normal(0, 0.6, (6, 60))
+        found = two_way(table, confidence=0.95)
+        errors.append(found.se**2)
+        means.append(found.value)
+    assert np.mean(errors) == pytest.approx(np.var(means), rel=0.15)
+
+
 def test_groups_widen_the_interval_when_their_images_agree() -> None:
     images = np.repeat(np.random.default_rng(0).choice([0.0, 1.0], 20), 10)
     table = np.repeat(images[None], 3, axis=0)

@@ -43,9 +43,9 @@ def two_way(
 
     table: float64 [replicates, images], each image's (paired) contribution in each replicate. groups: int [images], images that
     came from one patient or plant and vary together. The between-replicate part is the variance of the row means over R; the image
-    part that of the column means over n. Both hold a share of the interaction, so the sum is a little too wide rather than too
-    narrow. Student's t with Satterthwaite's degrees of freedom. The image part is at least that of one image changing its mind:
-    identical answers on few images do not prove a difference of zero.
+    part that of the column means over n. Both hold the interaction (this replicate on this image) once, so its estimate is taken off
+    once, but the sum never falls below the larger part. Student's t with Satterthwaite's degrees of freedom. The image part is at
+    least that of one image changing its mind: identical answers on few images do not prove a difference of zero.
 
     se_replicates: (standard error of one row, its degrees of freedom) pooled over arms, where a single table has too few rows.
     overlap: test share over train share of cross-fitting (Nadeau and Bengio 2003, eq. 3): replicates that train on each
@@ -64,20 +64,32 @@ def two_way(
         raise ValueError("one replicate has no between-replicate variance; give a pooled one")
     v_rows = row_variance * (1 / replicates + overlap)
     if groups is None:
-        v_images, df_groups = float(columns.var(ddof=1)) / n, n - 1.0
+        members, count = np.arange(n), n
     else:
-        sums = np.bincount(groups, weights=columns - value)
-        used = np.bincount(groups) > 0
-        count = int(used.sum())
+        members = np.unique(groups, return_inverse=True)[1]
+        count = int(members.max()) + 1
         if count < 2:
             raise ValueError("one group of test images has no interval")
-        v_images, df_groups = float((sums[used] ** 2).sum()) / n**2 * count / (count - 1), count - 1.0
-    v_images = max(v_images, 1 / n**2)
-    df_groups = min(df_groups, df_images) if df_images is not None else df_groups
-    total = v_rows + v_images
+    scale = count / (count - 1) / n**2
+    v_images = max(float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale, 1 / n**2)
+    df_groups = min(count - 1.0, df_images) if df_images is not None else count - 1.0
+    total = max(v_rows + v_images - _interaction(table, members, scale), v_rows, v_images)
     df = total**2 / (v_rows**2 / row_df + v_images**2 / df_groups)
     half = float(stats.t.ppf(0.5 + confidence / 2, df)) * math.sqrt(total)
-    return Interval(value, value - half, value + half, n, df, math.sqrt(v_rows), math.sqrt(v_images))
+    return Interval(value, value - half, value + half, n, df, math.sqrt(v_rows), math.sqrt(total - v_rows))
+
+
+def _interaction(table: np.ndarray, members: np.ndarray, scale: float) -> float:
+    """The part of the variance of the mean that is neither the replicate's nor the image's alone; groups count as one image."""
+    replicates = len(table)
+    if replicates < 2:
+        return 0.0
+    rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    if len(np.unique(members)) == table.shape[1]:
+        squares = float((rest**2).sum())
+    else:
+        squares = sum(float((np.bincount(members, weights=row) ** 2).sum()) for row in rest)
+    return squares / (replicates - 1) * scale / replicates
 
 
 def pooled_row_se(tables: list[np.ndarray]) -> tuple[float, float]:
