@@ -249,7 +249,8 @@ def _idle(parent: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[float, f
             for line in lines
             if "digest" in line
         )
-        lost = min(max(free, 0), waiting)
+        starting = sum(line["started"] <= low and high <= line["ended"] for line in lines if "digest" not in line)  # their jobs wait for them
+        lost = min(max(free, 0), max(0, waiting - starting))
         dispatch += lost * (high - low)
         idle += (max(free, 0) - lost) * (high - low)
     return dispatch, idle

@@ -112,7 +112,7 @@ def test_two_way_covers_the_truth_when_all_replicates_share_the_test_images(repl
 def test_the_standard_error_is_that_of_the_mean_with_the_interaction_counted_once() -> None:
     rng, errors, means = np.random.default_rng(3), [], []
     for _ in range(800):
-        table = rng.normal(0, 0.02, (6, 1)) + rng.normal(0, 0.2, (1, 60)) + rng.normal(0, 0.6, (6, 60))
+        table = rng.normal(0, 0.06, (6, 1)) + rng.normal(0, 0.3, (1, 60)) + rng.normal(0, 0.5, (6, 60))
         found = two_way(table, confidence=0.95)
         errors.append(found.se**2)
         means.append(found.value)
