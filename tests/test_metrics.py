@@ -72,6 +72,12 @@ def test_bad_costs_are_refused(tmp_path: Path, text: str) -> None:
         measures.parse(str(tmp_path / "c.csv"), CLASSES)
 
 
+def test_costs_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes(b"\xff\xfe\x00a,b")
+    with pytest.raises(SettingError, match="UTF-8"):
+        measures.parse(str(tmp_path / "c.csv"), CLASSES)
+
+
 def test_unknown_measures_and_classes_name_the_nearest() -> None:
     with pytest.raises(SettingError, match="did you mean 'accuracy'"):
         measures.parse("acuracy", CLASSES)

@@ -79,6 +79,11 @@ def test_balanced_batches_are_half_real_and_mixed_ones_follow_the_pool() -> None
     assert counts.tolist() == [80, 720], "eight epochs of the joint pool: every image eight times"
 
 
+def test_a_mixed_batch_without_a_single_real_image_is_no_error() -> None:
+    crowd = stripes(4000, 1)
+    train(parse("mixed+augment"), small, real=stripes(4, 0), synthetic=crowd, training=Training(steps=3, batch=8), seed=0)
+
+
 def test_a_recipe_without_its_synthetic_images_is_refused() -> None:
     with pytest.raises(DataError, match="no synthetic images"):
         train(parse("balanced"), small, real=stripes(10, 0), synthetic=None, training=Training(steps=1), seed=0)

@@ -234,8 +234,19 @@ def _predict(work: Work) -> dict[str, Any]:
 
 def build_classifier(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int, weights: Entry | None) -> Any:
     """The network that a backbone's settings describe. `weights`: a stored weights file."""
+    return _network(backbone, shape, n_classes, weights.path("weights.safetensors") if weights is not None else None)
+
+
+def try_classifier(backbone: Mapping[str, Any], weights: Path | None) -> None:
+    """Build the network once from the file as the user named it, so that a wrong file is an error that names it."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        _network(backbone, (32, 32, 3), 2, weights)
+
+
+def _network(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int, path: Path | None) -> Any:
     options = {"name": backbone["variant"]} if backbone.get("variant") else {}
-    path = weights.path("weights.safetensors") if weights is not None else None
     return registry.find("backbone", backbone["name"])(shape=tuple(shape), n_classes=n_classes, weights=path, frozen=backbone["frozen"], **options)
 
 

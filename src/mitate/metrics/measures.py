@@ -130,8 +130,8 @@ def _read_costs(path: Path, classes: tuple[str, ...]) -> tuple[tuple[float, ...]
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
             rows = [row for row in csv.reader(lines) if row]
-    except OSError as wrong:
-        raise SettingError(f"The costs {path} cannot be read ({wrong.strerror}).", fix="give a CSV file, or a measure by name") from wrong
+    except (OSError, UnicodeDecodeError, csv.Error) as wrong:
+        raise SettingError(f"The costs {path} cannot be read ({wrong}).", fix="give a CSV file in UTF-8, or a measure by name") from wrong
     head = [name.strip() for name in rows[0][1:]] if rows else []
     body = {row[0].strip(): row[1:] for row in rows[1:]}
     if set(head) != set(classes) or set(body) != set(classes):

@@ -23,7 +23,7 @@ from mitate.studies import budget, gates
 from mitate.studies.arms import Cell
 from mitate.studies.sources import source_of
 from mitate.study import Study
-from mitate.verbs import keep_file, keep_images
+from mitate.verbs import keep_file, keep_images, try_classifier
 
 MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
@@ -272,15 +272,15 @@ def _backbone(text: str, store: Store) -> dict[str, Any]:
     name, _, rest = text.partition(":")
     if name not in registry.names("backbone"):
         raise SettingError(f"There is no backbone {name!r}.", fix=suggest(name, registry.names("backbone")))
-    weights, variant = "", ""
+    variant = ""
     if name == "timm":
         variant, _, rest = rest.partition(":")
-    if rest:
-        path = Path(rest).expanduser()
-        if not path.is_file():
-            raise SettingError(f"There is no weights file {rest!r}.", fix="check the path")
-        weights = keep_file(store, path, digest=file_digest(path))
-    return {"name": name, "variant": variant, "frozen": dial == "frozen", "weights": weights}
+    path = Path(rest).expanduser() if rest else None
+    if path is not None and not path.is_file():
+        raise SettingError(f"There is no weights file {rest!r}.", fix="check the path")
+    facts = {"name": name, "variant": variant, "frozen": dial == "frozen"}
+    try_classifier(facts, path)
+    return {**facts, "weights": keep_file(store, path, digest=file_digest(path)) if path is not None else ""}
 
 
 def _training(asked: Pilot, data: Data, *, size: int, channels: int, pretrained: bool) -> dict[str, Any]:

@@ -179,7 +179,8 @@ def _plan(pools: dict[str, _Pool], phase: Phase, batch: int, step: int, seed: in
     n_real, n_synthetic = len(pools["real"].y), len(pools["synthetic"].y)
     if phase.real_share is None:
         joint = _rows(n_real + n_synthetic, batch, step, seed_of(seed, "joint"))
-        return [("real", joint[joint < n_real]), ("synthetic", joint[joint >= n_real] - n_real)]
+        parts = [("real", joint[joint < n_real]), ("synthetic", joint[joint >= n_real] - n_real)]
+        return [(name, rows) for name, rows in parts if len(rows)]
     share = round(batch * phase.real_share)
     return [("real", _rows(n_real, share, step, seed_of(seed, "real"))), ("synthetic", _rows(n_synthetic, batch - share, step, seed_of(seed, "synthetic")))]
 
