@@ -105,6 +105,14 @@ def test_digits_gives_as_many_of_each_class_as_train() -> None:
     assert len(open_images("digits")) == 1797
 
 
+def test_digits_are_those_that_scikit_learn_gives():
+    from sklearn.datasets import load_digits
+
+    ours, theirs = open_images("digits"), load_digits()
+    assert ours.labels == tuple(theirs.target)
+    assert np.array_equal(ours.pixels(size=8, channels=1)[..., 0], np.rint(theirs.images * 255 / 16).astype(np.uint8))
+
+
 @pytest.mark.parametrize("name", ["digits:0", "digits:500", "digits:many"])
 def test_digits_refuses_what_there_is_not(name: str) -> None:
     with pytest.raises(DataError):

@@ -46,7 +46,7 @@ SMALL = 2  # replicates at small
 
 
 # What is tried, the best first: replicates, share of the training steps, share of the generators' steps, every arm or the core.
-# Five replicates are kept as long as possible: with three, the interval is wide whatever else is done (docs/statistics.md).
+# Five replicates are kept as long as possible: with three, t has about two degrees of freedom and the interval is wide whatever else is done.
 RUNGS = (
     (8, 1.0, 1.0, True), (6, 1.0, 1.0, True), (5, 1.0, 1.0, True), (5, 1.0, 0.5, True), (5, 0.67, 0.5, True), (5, 0.67, 0.25, True), (5, 0.67, 0.25, False),
     (5, 0.5, 0.25, False), (4, 0.5, 0.25, False), (3, 0.5, 0.25, False), (3, 0.33, 0.12, False), (3, 0.33, 0.06, False),

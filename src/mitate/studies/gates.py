@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from mitate.errors import DataError
-from mitate.metrics.intervals import Interval
+from mitate.metrics.intervals import Interval, quantile_t
 from mitate.store import Store, disk_errors
 
 Verdict = Literal["go", "stop", "more evidence"]
@@ -31,7 +30,7 @@ CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3
 COPIES_MARGIN = 0.05  # share of copies above the hold-out's own that no generator may exceed
 POWER = 0.8
 
-# Planning values for the smallest detectable gain, before anything has been measured; experiments/LOG.md says where they come from.
+# Planning values for the smallest detectable gain, before anything has been measured: guesses, see docs/statistics.md.
 PLAN_ROW_SD = 0.025  # spread of a replicate's gain
 PLAN_IMAGE_VARIANCE = 0.10  # variance over images of the mean paired difference
 
@@ -49,12 +48,12 @@ def detectable(*, test_images: int, replicates: int, confidence: float, row_sd: 
     """The gain above the worthwhile one that gets a `go` with 80 % power."""
     v_rows, v_images = row_sd**2 / replicates, image_variance / test_images
     df = (v_rows + v_images) ** 2 / (v_rows**2 / max(1, replicates - 1) + v_images**2 / max(1, test_images - 1))
-    return float((stats.t.ppf(0.5 + confidence / 2, df) + stats.t.ppf(POWER, df)) * math.sqrt(v_rows + v_images))
+    return float((quantile_t(0.5 + confidence / 2, df) + quantile_t(POWER, df)) * math.sqrt(v_rows + v_images))
 
 
 def detectable_from(gain: Interval, *, confidence: float) -> float:
     """The same from a measured interval's standard error."""
-    return float((stats.t.ppf(0.5 + confidence / 2, gain.df) + stats.t.ppf(POWER, gain.df)) * gain.se)
+    return float((quantile_t(0.5 + confidence / 2, gain.df) + quantile_t(POWER, gain.df)) * gain.se)
 
 
 def smaller_by(
