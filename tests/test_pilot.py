@@ -75,6 +75,9 @@ def test_a_pilot_ends_with_a_whole_answer(tmp_path: Path) -> None:
     for line in (run.folder / "scores.jsonl").read_text().splitlines():
         score = json.loads(line)
         assert (score["value"] is None) == bool(score["note"] and score["n"] is None)
+    gate = {g["subject"]: g["high"] for g in found["gates"] if g["name"] == "reach"}
+    for arm in found["arms"]:
+        assert arm["split"] != "selection" or arm["gain"] is None or arm["gain"]["high"] == pytest.approx(gate[arm["label"]]), "one interval, gate and table"
     if found["stage"] == "full":
         assert len(list((run.folder / "synthetic").rglob("*.png"))) == 60 and found["looks"][0]["look"] == 1
     assert "NaN" not in (run.folder / "decision.json").read_text()

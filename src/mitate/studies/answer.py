@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.metrics.intervals import Interval, holm, p_value
+from mitate.metrics.intervals import Interval, holm, p_value, pooled_row_se, two_way
 from mitate.metrics.measures import Measure
 from mitate.score import Score
 from mitate.studies import gates
@@ -58,7 +58,7 @@ def scores(state: State, *, confidence: float, groups: np.ndarray | None) -> lis
         split, table = _table(state, arm)
         if table is None:
             continue
-        value = _interval(state, split, table.table(arm), confidence=confidence, groups=groups)
+        value = _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)
         within = _within(state, value)
         found.append(
             Score(state.measure.name, "utility", arm.label, within.value, within.low, within.high, within.n, confidence=confidence, note=f"{split} split")
@@ -81,13 +81,21 @@ def _table(state: State, arm: Arm) -> tuple[str, Predictions | None]:
     return "", None
 
 
-def _interval(state: State, split: str, table: np.ndarray, *, confidence: float, groups: np.ndarray | None) -> Interval:
+def _interval(state: State, split: str, tables: Mapping[Arm, np.ndarray], arm: Arm, *, confidence: float, groups: np.ndarray | None) -> Interval:
+    """Interval of one arm's table. On the selection split there are two replicates: their spread is pooled over the arms, as in the gate."""
     if split == "test":
-        return interval_of(state, table, confidence=confidence, groups=groups)
-    from mitate.metrics.intervals import two_way
-
+        return interval_of(state, tables[arm], confidence=confidence, groups=groups)
     assert state.selection is not None
-    return two_way(table, confidence=confidence, df_images=state.measure.df_images(state.selection.y))
+    df = state.measure.df_images(state.selection.y)
+    return two_way(tables[arm], confidence=confidence, df_images=df, se_replicates=pooled_row_se(list(tables.values())))
+
+
+def _scores(table: Predictions) -> dict[Arm, np.ndarray]:
+    return {arm: table.table(arm) for arm in table.arms()}
+
+
+def _gains(state: State, table: Predictions) -> dict[Arm, np.ndarray]:
+    return {arm: table.paired(arm, state.baseline) for arm in table.arms() if arm != state.baseline}
 
 
 def _arm_row(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None, group_names: Sequence[str]) -> dict[str, Any]:
@@ -113,10 +121,10 @@ def _arm_row(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | 
     }
     if table is None:
         return row
-    row["score"] = _four(_within(state, _interval(state, split, table.table(arm), confidence=confidence, groups=groups)))
+    row["score"] = _four(_within(state, _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)))
     if arm == state.baseline:
         return row
-    gain = _interval(state, split, table.paired(arm, state.baseline), confidence=confidence, groups=groups)
+    gain = _interval(state, split, _gains(state, table), arm, confidence=confidence, groups=groups)
     row["gain"] = _four(gain)
     if split == "test":
         row["_p"] = p_value(gain) if role == "exploratory" else None
