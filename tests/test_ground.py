@@ -135,6 +135,24 @@ def test_damage_is_found_named_and_forgotten(tmp_path: Path) -> None:
     assert calls == ["hello", "hello"]
 
 
+def test_the_rest_of_a_dropped_result_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    store, calls = Store(tmp_path / "s"), []
+    entry = make(store, "hello", calls)
+    entry.path("result.json").unlink()
+    assert make(store, "hello", calls).result["length"] == 5 and calls == ["hello", "hello"]
+
+
+def test_the_loser_of_a_race_takes_the_winners_result(tmp_path: Path) -> None:
+    store, calls = Store(tmp_path / "s"), []
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        make(store, "race", calls)  # the winner clears the shared checkpoint ...
+        (checkpoint / "mine").write_text("x")  # ... under the loser
+        return {"length": 0}
+
+    assert store.make(Asked("write", 1, {"text": "race"}), build).result["length"] == 4
+
+
 def test_a_changed_question_does_not_give_its_name(tmp_path: Path) -> None:
     store = Store(tmp_path / "s")
     entry = make(store, "hello", [])

@@ -92,6 +92,28 @@ def test_the_same_command_again_samples_nothing_and_changes_nothing(tmp_path: Pa
     assert {p: p.stat().st_mtime_ns for p in again.folder.rglob("*")} == before
 
 
+def test_a_plan_made_again_runs_under_the_integers_of_the_first_and_opens_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_here(plan_of(), tmp_path / "run")
+    before = first.decision
+    again = plan_of()
+    sizes = {**again.study.sizes, "training": {**again.study.sizes["training"], "steps": 7}}  # type: ignore[attr-defined]  # another probe, another speed
+    moved = replace(again, study=replace(again.study, sizes=sizes))  # type: ignore[type-var, attr-defined]
+    assert run_here(moved, tmp_path / "run").decision == before and Run(tmp_path / "run").study.digest == first.study.digest
+    with pytest.raises(SettingError, match="another pilot"):
+        run_here(plan_of(seed=3), tmp_path / "run")
+    ledger = Store.find().root / "openings.jsonl"
+    assert not ledger.exists() or len(ledger.read_text().splitlines()) == 1
+
+
+def test_an_answer_of_another_study_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    plan = plan_of()
+    run = run_here(plan, tmp_path / "run")
+    decision = run.decision
+    (run.folder / "decision.json").write_text(json.dumps({**decision, "study": "0" * 64}))
+    assert not run.finished
+    assert run_here(plan, tmp_path / "run").decision["study"] == plan.study.digest  # type: ignore[attr-defined]
+
+
 def test_workers_and_interruptions_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of()
     straight = run_here(plan, tmp_path / "a")
@@ -137,11 +159,13 @@ def test_the_test_split_is_opened_once_and_the_fourth_look_is_refused(tmp_path: 
     images = tuple(f"{i:016x}" for i in range(50))
     for k, study in enumerate(("a", "b", "c"), start=1):
         assert gates.look_number(store, study=study, images=images) == k
-        gates.record_opening(store, study=study, test="t", run=Path("r"), images=images)
-        gates.record_opening(store, study=study, test="t", run=Path("r"), images=images)
+        assert gates.record_opening(store, study=study, test="t", run=Path("r"), images=images) == k
+        assert gates.record_opening(store, study=study, test="t", run=Path("r"), images=images) == k
     assert gates.look_number(store, study="b", images=images) == 2, "the same study again is the same look"
     with pytest.raises(DataError, match="3 times"):
         gates.look_number(store, study="d", images=images)
+    with pytest.raises(DataError, match="3 times"):
+        gates.record_opening(store, study="d", test="t", run=Path("r"), images=images)
     assert gates.look_number(store, study="d", images=tuple(f"x{i}" for i in range(50))) == 1
     with pytest.raises(DataError):
         gates.look_number(store, study="d", images=(*images[:6], *(f"x{i}" for i in range(44))))

@@ -283,7 +283,8 @@ def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
     from mitate.report.html import write_report
 
     path = run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
-    if not path.is_file() or path.stat().st_mtime_ns < (run.folder / "decision.json").stat().st_mtime_ns:
+    audit = run.folder / "audit" / "SHA256SUMS"
+    if not (path.is_file() and audit.is_file()) or path.stat().st_mtime_ns < (run.folder / "decision.json").stat().st_mtime_ns:
         from mitate.report.audit import write_audit
 
         write_report(run, lang=lang)

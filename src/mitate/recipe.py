@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
 }
 DIALS = ("augment", "mixup", "align")
 DEFAULT_ARMS = (
-    "real", BASELINE, "real-long+augment", "synthetic+augment", "mixed+augment", "balanced+augment",
+    "real", BASELINE, "real+augment+mixup", "real-long+augment", "synthetic+augment", "mixed+augment", "balanced+augment",
     "bridged+augment", "bridged-fresh+augment", "bridged+++augment",
 )  # fmt: skip
 

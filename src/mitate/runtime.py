@@ -25,14 +25,16 @@ def seed_of(*parts: int | str) -> int:
 
 @contextmanager
 def torch_threads(n: int = THREADS) -> Iterator[None]:
-    """Torch with `n` threads and deterministic kernels inside, as it was before outside."""
+    """Torch and NumPy's linear algebra with `n` threads and deterministic kernels inside, as they were before outside."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_num_threads(n)
     torch.use_deterministic_algorithms(True)
     try:
-        yield
+        with threadpool_limits(n):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(strict)

@@ -112,18 +112,27 @@ class Store:
                 write_json(fresh / "result.json", result)
                 final = self.folder_of(name)
                 final.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.rename(fresh, final)
-                except OSError:
-                    if self.get(name) is None:
-                        raise
+                self._place(fresh, final, name)
                 shutil.rmtree(checkpoint, ignore_errors=True)
+        except Exception:
+            if entry := self.get(name):  # another process finished it first, and cleared the checkpoint we were using
+                return entry
+            raise
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         entry = self.get(name)
         if entry is None:
             raise StoreError(f"The result {name[:12]} vanished while it was kept.", fix="run the same command again")
         return entry
+
+    def _place(self, fresh: Path, final: Path, name: str) -> None:
+        try:
+            os.rename(fresh, final)
+        except OSError:
+            if self.get(name) is not None:
+                return
+            self.drop(name)  # what is there is the rest of a result that was being dropped
+            os.rename(fresh, final)
 
     # kept names -------------------------------------------------------------------------------------------------------
 
@@ -174,8 +183,14 @@ class Store:
         return None if digest("mitate.asked", settings) == name else "its question does not give its name"
 
     def drop(self, name: str) -> None:
-        """Forget an object; it is remade when it is next asked for."""
-        shutil.rmtree(self.folder_of(name), ignore_errors=True)
+        """Forget an object; it is remade when it is next asked for. It leaves its place at once and is then deleted."""
+        aside = self.root / "building" / f"dropped-{name[:12]}-{uuid.uuid4().hex[:8]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self.folder_of(name), aside)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
 
     def clean(self, *, keep: set[str]) -> tuple[int, int]:
         """Drop every object that is not in `keep`, and all work under way. Returns (objects, bytes) dropped.
@@ -228,6 +243,23 @@ def checked_name(name: str) -> str:
     if not name or name.startswith(".") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 100:
         raise DataError(f"{name!r} cannot be a kept name.", fix="use letters, digits, dots, dashes and underscores")
     return name
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; wait for whoever holds it. Where the system has no such locks, nothing is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        try:
+            import fcntl
+        except ImportError:  # not a Unix
+            yield
+            return
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager

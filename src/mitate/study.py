@@ -82,7 +82,10 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "decision.json").is_file()
+        """Whether the answer in the folder is that of the study in the folder."""
+        if not all((self.folder / name).is_file() for name in ("study.json", "decision.json")):
+            return False
+        return self.decision.get("study") == self.study.digest
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the run."""

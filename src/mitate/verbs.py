@@ -7,6 +7,7 @@ Raise a verb's version when what it computes changes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +149,10 @@ def _sample(work: Work) -> dict[str, Any]:
     for start in range(0, len(y), BLOCK):
         rows, path = slice(start, start + BLOCK), work.checkpoint / f"x{start}.npy"
         if not path.exists():
-            with open(path.with_suffix(".tmp"), "wb") as out:
+            fresh = path.with_suffix(f".{os.getpid()}.tmp")
+            with open(fresh, "wb") as out:
                 np.save(out, generator.sample(seeds[rows], y[rows]), allow_pickle=False)
-            path.with_suffix(".tmp").replace(path)
+            fresh.replace(path)
         parts.append(np.load(path, allow_pickle=False))
         work.progress.step(min(start + BLOCK, len(y)), len(y), "images")
     return _keep(work.folder, np.concatenate(parts), y, classes, seeds)

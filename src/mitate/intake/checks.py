@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mitate.errors import DataError
 from mitate.intake.listing import Listing, Row, shown
-from mitate.intake.seen import Look, near_pairs
+from mitate.intake.seen import Look, near_leaks, near_pairs
 
 LEAST_SIDE = 8  # pixels; smaller pictures hold nothing to learn from
 LEAST_TRAIN = 4  # images of a class: one for selection, one for the hold-out, two to learn from
@@ -195,8 +195,11 @@ def _near(listing: Listing, looks: Sequence[Look], rows: Sequence[int], drop: Dr
     usable = list(rows)
     gone: set[int] = set()
     across, within, twice = [], [], []
-    for pair in near_pairs([looks[i] for i in usable]):
-        a, b = usable[pair.a], usable[pair.b]
+    held = [i for i in usable if listing.rows[i].split == "test"]
+    outside = [i for i in usable if listing.rows[i].split != "test"]
+    leaks = [(outside[p.a], held[p.b]) for p in near_leaks([looks[i] for i in outside], [looks[i] for i in held])]
+    pairs = [(usable[p.a], usable[p.b]) for p in near_pairs([looks[i] for i in usable])]
+    for a, b in [*leaks, *pairs]:
         if looks[a].digest == looks[b].digest or a in gone or b in gone:
             continue
         ra, rb = listing.rows[a], listing.rows[b]

@@ -34,6 +34,7 @@ from mitate import codec
 
 SIDE = 32  # thumbnails are 32 x 32 grey
 NEIGHBOURS = 8
+HELD_A_NEIGHBOUR = 100  # held images a neighbour, at least 2 neighbours: few images lie far apart and would call look-alikes copies
 RATIO = 0.06  # of the spacing; copies lie below 0.03 as a rule, images of one class above 0.1
 GLOBAL_RATIO = 0.02  # of the median spacing, so that a burst of more than 8 copies does not hide itself
 LARGEST = 0.06  # share of variance; above this no pair is called a copy, however lonely both images are
@@ -72,16 +73,8 @@ def near_duplicates(thumbs: np.ndarray, sides: np.ndarray | None = None) -> list
         return []
     images = thumbs[rows].astype(np.float32)
     sides = np.full(len(rows), SIDE) if sides is None else np.asarray(sides)[rows]
-    unit = _unit(images.reshape(len(rows), -1))
-    k = min(NEIGHBOURS, len(rows) - 1)
-    near = _neighbours(images, k)
-    forward = np.empty((len(rows), k), dtype=np.float64)
-    for start in range(0, len(rows), BLOCK // 2):
-        block = slice(start, start + BLOCK // 2)
-        basis = _basis(images[block])
-        seen = unit[near[block]]
-        forward[block] = 1 - (np.matmul(seen, basis) ** 2).sum(axis=2)  # share of each neighbour that this image cannot explain
-    _coarser(forward, near, images, sides)
+    near = _neighbours(images, images, min(NEIGHBOURS, len(rows) - 1), itself=True)
+    forward = _forward(images, sides, images, sides, near)
     spacing = np.maximum(forward.max(axis=1), 1e-4)
     typical = float(np.median(spacing))
     pairs = {}
@@ -89,13 +82,61 @@ def near_duplicates(thumbs: np.ndarray, sides: np.ndarray | None = None) -> list
     bound = np.minimum(LARGEST, np.maximum(RATIO * local, GLOBAL_RATIO * typical))
     for i, slot in zip(*np.nonzero(forward <= HOPE * bound), strict=True):
         j = int(near[i, slot])
-        side = int(min(sides[i], sides[j])) if sides[i] != sides[j] else SIDE
-        one, other = (_at(images[m], side) if side < SIDE else images[m] for m in (i, j))
-        residual = _registered(one, other)
-        if residual <= bound[i, slot] and (residual := max(residual, _registered(other, one))) <= bound[i, slot]:
+        residual = _both_ways(images[i], int(sides[i]), images[j], int(sides[j]), float(bound[i, slot]))
+        if residual <= bound[i, slot]:
             a, b = sorted((int(rows[i]), int(rows[j])))
             pairs[a, b] = Pair(a, b, residual, float(local[i, slot]))
     return sorted(pairs.values(), key=lambda p: (p.residual / p.spacing, p.a, p.b))
+
+
+def near_copies(outside: np.ndarray, held: np.ndarray, outside_sides: np.ndarray | None = None, held_sides: np.ndarray | None = None) -> list[Pair]:
+    """Images of `outside` (row a) that are copies of an image of `held` (row b), best first.
+
+    outside, held: uint8 [n, 32, 32] and [m, 32, 32]; sides as in `near_duplicates`. The spacing is that of the held images among
+    themselves, so that a burst of copies cannot narrow it, however many there are. Fewer than 3 held images have no spacing: none.
+    """
+    rows, kept = (np.flatnonzero(t.std(axis=(1, 2)) >= FLAT) for t in (outside, held))
+    if len(rows) == 0 or len(kept) < 3:
+        return []
+    ours, theirs = outside[rows].astype(np.float32), held[kept].astype(np.float32)
+    our_sides = np.full(len(rows), SIDE) if outside_sides is None else np.asarray(outside_sides)[rows]
+    their_sides = np.full(len(kept), SIDE) if held_sides is None else np.asarray(held_sides)[kept]
+    among = _neighbours(theirs, theirs, max(2, min(NEIGHBOURS, len(kept) // HELD_A_NEIGHBOUR)), itself=True)
+    spacing = np.maximum(_forward(theirs, their_sides, theirs, their_sides, among).max(axis=1), 1e-4)
+    near = _neighbours(ours, theirs, min(NEIGHBOURS, len(kept)))
+    forward = _forward(ours, our_sides, theirs, their_sides, near)
+    bound = np.minimum(LARGEST, np.maximum(RATIO * spacing, GLOBAL_RATIO * float(np.median(spacing))))
+    pairs = []
+    for i, slot in zip(*np.nonzero(forward <= HOPE * bound[near]), strict=True):
+        j = int(near[i, slot])
+        residual = _both_ways(ours[i], int(our_sides[i]), theirs[j], int(their_sides[j]), float(bound[j]))
+        if residual <= bound[j]:
+            pairs.append(Pair(int(rows[i]), int(kept[j]), residual, float(spacing[j])))
+    return sorted(pairs, key=lambda p: (p.residual / p.spacing, p.a, p.b))
+
+
+def _both_ways(one: np.ndarray, side: int, other: np.ndarray, other_side: int, bound: float) -> float:
+    """The larger of the two registered residuals, at the coarser of the two sizes; the first alone where it is above `bound`."""
+    small = min(side, other_side) if side != other_side else SIDE
+    if small < SIDE:
+        one, other = _at(one, small), _at(other, small)
+    residual = _registered(one, other)
+    return residual if residual > bound else max(residual, _registered(other, one))
+
+
+def _forward(images: np.ndarray, sides: np.ndarray, others: np.ndarray, other_sides: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """float64 [n, k]: the share of each neighbour among `others` that the image cannot explain."""
+    unit = _unit(others.reshape(len(others), -1))
+    forward = np.empty(near.shape, dtype=np.float64)
+    for start in range(0, len(images), BLOCK // 2):
+        block = slice(start, start + BLOCK // 2)
+        forward[block] = 1 - (np.matmul(unit[near[block]], _basis(images[block])) ** 2).sum(axis=2)
+    # where two originals differ in size and one is under 32 pixels, compare both at the smaller size
+    small = np.minimum(other_sides[near], sides[:, None])
+    for i, slot in zip(*np.nonzero((other_sides[near] != sides[:, None]) & (small < SIDE)), strict=True):
+        side = int(small[i, slot])
+        forward[i, slot] = _residual(_at(others[near[i, slot]], side), _at(images[i], side))
+    return forward
 
 
 def _unit(flat: np.ndarray) -> np.ndarray:
@@ -103,14 +144,14 @@ def _unit(flat: np.ndarray) -> np.ndarray:
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 
 
-def _neighbours(images: np.ndarray, k: int) -> np.ndarray:
-    """The k images most correlated with each at 16 x 16, int64 [n, k]; blocked."""
-    half = images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
-    unit = _unit(half.reshape(len(images), -1))
+def _neighbours(images: np.ndarray, others: np.ndarray, k: int, *, itself: bool = False) -> np.ndarray:
+    """The k of `others` most correlated with each image at 16 x 16, int64 [n, k]; blocked. itself: `others` are the images."""
+    unit, there = (_unit(i.reshape(len(i), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(i), -1)) for i in (images, others))
     near = np.empty((len(images), k), dtype=np.int64)
     for start in range(0, len(images), BLOCK):
-        block = unit[start : start + BLOCK] @ unit.T
-        block[np.arange(len(block)), np.arange(start, start + len(block))] = -2
+        block = unit[start : start + BLOCK] @ there.T
+        if itself:
+            block[np.arange(len(block)), np.arange(start, start + len(block))] = -2
         near[start : start + BLOCK] = _largest(block, k)
     return near
 
@@ -141,15 +182,6 @@ def _columns(images: np.ndarray) -> np.ndarray:
     dy, dx = np.gradient(images, axis=(1, 2))
     across = np.linspace(-1, 1, SIDE, dtype=np.float32)
     return np.stack([images, dx, dy, across[None, None, :] * dx, across[None, :, None] * dy], axis=-1).reshape(len(images), SIDE * SIDE, 5)
-
-
-def _coarser(forward: np.ndarray, near: np.ndarray, images: np.ndarray, sides: np.ndarray) -> None:
-    """Where two originals differ in size and one is under 32 pixels, compare both at the smaller size."""
-    small = sides[near]
-    uneven = (small != sides[:, None]) & (np.minimum(small, sides[:, None]) < SIDE)
-    for i, slot in zip(*np.nonzero(uneven), strict=True):
-        j, side = near[i, slot], int(min(sides[i], sides[near[i, slot]]))
-        forward[i, slot] = _residual(_at(images[j], side), _at(images[i], side))
 
 
 def _registered(image: np.ndarray, by: np.ndarray) -> float:

@@ -11,14 +11,14 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mitate.errors import DataError, StoreError
-from mitate.intake.duplicates import SIDE, Pair, near_duplicates, thumbnail
+from mitate.intake.duplicates import SIDE, Pair, near_copies, near_duplicates, thumbnail
 from mitate.intake.listing import Listing, Stamp
 from mitate.store import Store, write_text
 
@@ -65,16 +65,32 @@ def look(listing: Listing, *, store: Store | None = None) -> tuple[list[Look | N
 
 def near_pairs(looks: Sequence[Look], *, store: Store | None = None) -> list[Pair]:
     """Near-duplicates among images; remembered for large sets, by what was compared."""
+    thumbs, sides = _compared(looks)
+    return _remembered("", [thumbs, sides], lambda: near_duplicates(thumbs, sides), store)
+
+
+def near_leaks(outside: Sequence[Look], held: Sequence[Look], *, store: Store | None = None) -> list[Pair]:
+    """Images of `outside` (row a) that are near copies of one of `held` (row b); remembered like `near_pairs`."""
+    (ours, our_sides), (theirs, their_sides) = _compared(outside), _compared(held)
+    return _remembered("leaks", [ours, our_sides, theirs, their_sides], lambda: near_copies(ours, theirs, our_sides, their_sides), store)
+
+
+def _compared(looks: Sequence[Look]) -> tuple[np.ndarray, np.ndarray]:
     thumbs = np.frombuffer(b"".join(a.thumb for a in looks), dtype=np.uint8).reshape(len(looks), SIDE, SIDE)
-    sides = np.array([min(a.shape[:2]) for a in looks], dtype=np.int64)
-    if len(looks) < WORTH_KEEPING:
-        return near_duplicates(thumbs, sides)
-    name = hashlib.sha256(f"{VERSION}\0{RULE}\0".encode() + sides.tobytes() + thumbs.tobytes()).hexdigest()
-    path = (store or Store.find()).root / "near" / f"{name[:32]}.json"
+    return thumbs, np.array([min(a.shape[:2]) for a in looks], dtype=np.int64)
+
+
+def _remembered(what: str, arrays: Sequence[np.ndarray], compare: Callable[[], list[Pair]], store: Store | None) -> list[Pair]:
+    if sum(len(a) for a in arrays) // 2 < WORTH_KEEPING:
+        return compare()
+    name = hashlib.sha256(f"{VERSION}\0{RULE}\0{what}\0".encode())
+    for array in arrays:
+        name.update(f"{array.shape}\0".encode() + array.tobytes())
+    path = (store or Store.find()).root / "near" / f"{name.hexdigest()[:32]}.json"
     try:
         return [Pair(*map(int, p[:2]), *map(float, p[2:])) for p in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError):
-        pairs = near_duplicates(thumbs, sides)
+        pairs = compare()
     with contextlib.suppress(OSError, StoreError):
         write_text(path, json.dumps([[p.a, p.b, p.residual, p.spacing] for p in pairs]))
     return pairs

@@ -20,7 +20,7 @@ class Interval:
     value: float
     low: float
     high: float
-    n: int  # test images
+    n: int  # test images that count
     df: float = math.inf
     se_replicates: float = 0.0
     se_images: float = 0.0
@@ -43,6 +43,7 @@ def two_way(
     df_images: float | None = None,
     se_replicates: tuple[float, float] | None = None,
     overlap: float = 0.0,
+    least: float | None = None,
 ) -> Interval:
     """Interval for the mean of `table`, over replicates and over test images.
 
@@ -52,9 +53,12 @@ def two_way(
     once, but the sum never falls below the larger part. Student's t with Satterthwaite's degrees of freedom. The image part is at
     least that of one image changing its mind: identical answers on few images do not prove a difference of zero.
 
+    least: how far one image that changes its mind moves the mean (`Measure.one_image`); 1 / n, that of a plain share, where not given.
+
     se_replicates: (standard error of one row, its degrees of freedom) pooled over arms, where a single table has too few rows.
-    overlap: test share over train share of cross-fitting (Nadeau and Bengio 2003, eq. 3): replicates that train on each
-    other's test images are not independent; the between-replicate variance is then s^2 (1 / R + overlap).
+    overlap: test images over training images of cross-fitting's folds: replicates that train on each other's test images are not
+    independent; the between-replicate variance is then s^2 (1 / R + overlap). A heuristic after Nadeau and Bengio 2003, eq. 3: their
+    variance is that of single splits, ours of whole repetitions.
     """
     replicates, n = table.shape
     if replicates < 1 or n < 2:
@@ -76,7 +80,7 @@ def two_way(
         if count < 2:
             raise ValueError("one group of test images has no interval")
     scale = count / (count - 1) / n**2
-    v_images = max(float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale, 1 / n**2)
+    v_images = max(float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale, (1 / n if least is None else least) ** 2)
     df_groups = min(count - 1.0, df_images) if df_images is not None else count - 1.0
     total = max(v_rows + v_images - _interaction(table, members, scale), v_rows, v_images)
     df = total**2 / (v_rows**2 / row_df + v_images**2 / df_groups)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from mitate.metrics.intervals import Interval, holm, p_value, pooled_row_se, two_way
+from mitate.metrics.intervals import Interval, holm, p_value
 from mitate.metrics.measures import Measure
 from mitate.score import Score
 from mitate.studies import gates
-from mitate.studies.arms import Arm, Predictions, arms_of
-from mitate.studies.stages import Dropped, State, gain_on_test, interval_of
+from mitate.studies.arms import ALONE, Arm, Predictions, arms_of
+from mitate.studies.stages import Dropped, State, gain_on_test, interval_of, on_selection
 
 GROUP_LEAST = 5  # test images below which a group's gain has no interval
 GROUPS_SHOWN = 30
@@ -30,6 +30,7 @@ def decision(
     verdict, code, values, reason = _verdict(state, confidence=confidence, groups=groups)
     detectable = _detectable(state, confidence=confidence, groups=groups)
     return {
+        "study": state.study.digest,
         "verdict": verdict,
         "reason": reason,
         "reason_code": code,
@@ -82,12 +83,10 @@ def _table(state: State, arm: Arm) -> tuple[str, Predictions | None]:
 
 
 def _interval(state: State, split: str, tables: Mapping[Arm, np.ndarray], arm: Arm, *, confidence: float, groups: np.ndarray | None) -> Interval:
-    """Interval of one arm's table. On the selection split there are two replicates: their spread is pooled over the arms, as in the gate."""
+    """Interval of one arm's table; on the selection split the same as in the gate. groups: of the test split."""
     if split == "test":
         return interval_of(state, tables[arm], confidence=confidence, groups=groups)
-    assert state.selection is not None
-    df = state.measure.df_images(state.selection.y)
-    return two_way(tables[arm], confidence=confidence, df_images=df, se_replicates=pooled_row_se(list(tables.values())))
+    return on_selection(state, tables, arm, confidence=confidence)
 
 
 def _scores(table: Predictions) -> dict[Arm, np.ndarray]:
@@ -148,28 +147,30 @@ def _adjust(rows: list[dict[str, Any]]) -> None:
 def _per_class(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None) -> dict[str, Any]:
     """Gain in recall of each class; no interval for a class with fewer than five test images."""
     assert state.test is not None
-    found = {}
-    for k, name in enumerate(state.measure.classes):
-        recall = Measure(f"recall:{name}", state.measure.classes, target=k)
-        found[name] = _part(state, arm, rows=np.flatnonzero(state.test.y == k), measure=recall, confidence=confidence, groups=groups)
-    return found
+    y = state.test.y
+    return {
+        name: _part(state, arm, rows=np.flatnonzero(y == k), confidence=confidence, groups=groups) for k, name in enumerate(state.measure.classes)
+    }
 
 
 def _per_group(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None, names: Sequence[str]) -> dict[str, Any]:
-    """Gain in the share right, for the groups with the most test images. Groups are whole, so images vary on their own here."""
+    """Gain in the share right, for the groups with the most test images. Groups are whole, so images vary on their own here.
+
+    Images without a group are no groups and are left out.
+    """
     if groups is None:
         return {}
-    accuracy = Measure("accuracy", state.measure.classes)
     counts = np.bincount(groups, minlength=len(names))
-    largest = sorted(np.argsort(-counts, kind="stable")[:GROUPS_SHOWN])
-    return {names[g]: _part(state, arm, rows=np.flatnonzero(groups == g), measure=accuracy, confidence=confidence, groups=None) for g in largest if counts[g]}
+    shown = [g for g in np.argsort(-counts, kind="stable") if counts[g] and not (counts[g] == 1 and names[g].startswith(ALONE))][:GROUPS_SHOWN]
+    return {names[g]: _part(state, arm, rows=np.flatnonzero(groups == g), confidence=confidence, groups=None) for g in sorted(shown)}
 
 
-def _part(state: State, arm: Arm, *, rows: np.ndarray, measure: Measure, confidence: float, groups: np.ndarray | None) -> dict[str, Any]:
+def _part(state: State, arm: Arm, *, rows: np.ndarray, confidence: float, groups: np.ndarray | None) -> dict[str, Any]:
+    """Gain in the share right among the test images `rows`."""
     assert state.test is not None
     if len(rows) == 0:
         return {"value": None, "low": None, "high": None, "n": 0}
-    plain = Measure("accuracy", measure.classes)
+    plain = Measure("accuracy", state.measure.classes)
     table = state.test.paired(arm, state.baseline, plain)
     if len(rows) < GROUP_LEAST or (groups is not None and len(np.unique(groups[rows])) < 2):
         return {"value": float(table[:, rows].mean()), "low": None, "high": None, "n": len(rows)}
@@ -240,7 +241,9 @@ def _detectable(state: State, *, confidence: float, groups: np.ndarray | None) -
     if state.test is not None and state.candidate is not None:
         gain = gain_on_test(state, state.candidate, confidence=confidence, groups=groups)
         replicates = len(state.test.replicates(state.candidate))
-        spread = {"row_sd": gain.se_replicates * np.sqrt(replicates), "image_variance": gain.se_images**2 * gain.n, "confidence": confidence}
+        overlap = float(state.study.sizes["overlap"])
+        row_sd = gain.se_replicates / math.sqrt(1 / replicates + overlap)
+        spread = {"row_sd": row_sd, "image_variance": gain.se_images**2 * gain.n, "confidence": confidence, "overlap": overlap}
         found |= {
             "after": gates.detectable_from(gain, confidence=confidence),
             "replicates": replicates,

@@ -14,6 +14,7 @@ import numpy as np
 
 from mitate import recipe as recipes
 from mitate import registry
+from mitate.intake.splits import Splits
 from mitate.metrics.measures import Measure
 from mitate.runtime import seed_of
 from mitate.store import Entry
@@ -166,3 +167,23 @@ class Predictions:
         """Contributions of an arm minus the baseline's in the same replicates, float64 [replicates, images]."""
         shared = [r for r in self.replicates(arm) if r in self._answers[baseline]]
         return self.table(arm, measure, only=shared) - self.table(baseline, measure, only=shared)
+
+
+# what makes images and replicates dependent ---------------------------------------------------------------------------
+
+ALONE = "image "  # what the name of a group begins with that is one image without a group
+
+
+def group_numbers(groups: Sequence[str] | None, names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
+    """Group numbers int64 [n] and their names; an image without a group ("") is on its own."""
+    if groups is None:
+        return None, []
+    keys = [g or f"{ALONE}{name}" for g, name in zip(groups, names, strict=True)]
+    found = sorted(set(keys))
+    index = {name: i for i, name in enumerate(found)}
+    return np.asarray([index[k] for k in keys], dtype=np.int64), found
+
+
+def overlap_of(parts: Sequence[Splits]) -> float:
+    """Test images over training images of one repetition's folds; training is what selection and hold-out leave of the other folds."""
+    return sum(len(part.test) for part in parts) / sum(len(part.train) for part in parts)

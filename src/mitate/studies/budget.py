@@ -16,7 +16,7 @@ from mitate.progress import clock
 from mitate.runtime import THREADS
 from mitate.settings import plain
 
-CORE = ("real", recipes.BASELINE, "synthetic+augment", "balanced+augment", "bridged+++augment")
+CORE = ("real", recipes.BASELINE, "real+augment+mixup", "synthetic+augment", "balanced+augment", "bridged+++augment")
 PROBE_STEPS = 6
 HEADROOM = 1.25  # jobs that run side by side slow each other down, and a worker starts up once
 STARTUP = 6.0  # seconds until the first job of a worker runs

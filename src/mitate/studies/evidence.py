@@ -70,12 +70,11 @@ def write_samples(state: State, store: Store, folder: Path) -> None:
 
 
 def write_candidate(state: State, store: Store, folder: Path) -> int:
-    """`synthetic/`: the candidate's images of its first replicate at full, as an image folder. Returns how many."""
+    """`synthetic/`: the candidate's images of the first replicate, those that passed the copies gate. Returns how many."""
     if state.candidate is None or state.candidate.generator is None or state.test is None:
         return 0
     generator = state.candidate.generator
-    first = state.test.replicates(state.candidate)[0]
-    cell = next(c for c in state.cells if c.replicate == first)
+    cell = state.cells[0]
     aligned = "align" in state.candidate.recipe.split("+")
     job = state.jobs.aligned(generator, cell) if aligned else state.jobs.synthetic(generator, cell)
     entry = state.entries[job]

@@ -23,7 +23,7 @@ import numpy as np
 
 from mitate.errors import DataError
 from mitate.metrics.intervals import Interval, quantile_t
-from mitate.store import Store, disk_errors
+from mitate.store import Store, disk_errors, locked
 
 Verdict = Literal["go", "stop", "more evidence"]
 CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3
@@ -44,9 +44,17 @@ def decide(gain: Interval, *, worthwhile: float) -> Verdict:
     return "more evidence"
 
 
-def detectable(*, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE) -> float:
-    """The gain above the worthwhile one that gets a `go` with 80 % power."""
-    v_rows, v_images = row_sd**2 / replicates, image_variance / test_images
+def detectable(
+    *,
+    test_images: int,
+    replicates: int,
+    confidence: float,
+    row_sd: float = PLAN_ROW_SD,
+    image_variance: float = PLAN_IMAGE_VARIANCE,
+    overlap: float = 0.0,
+) -> float:
+    """The gain above the worthwhile one that gets a `go` with 80 % power. overlap: of cross-fitting, as in `two_way`."""
+    v_rows, v_images = row_sd**2 * (1 / replicates + overlap), image_variance / test_images
     df = (v_rows + v_images) ** 2 / (v_rows**2 / max(1, replicates - 1) + v_images**2 / max(1, test_images - 1))
     return float((quantile_t(0.5 + confidence / 2, df) + quantile_t(POWER, df)) * math.sqrt(v_rows + v_images))
 
@@ -57,10 +65,19 @@ def detectable_from(gain: Interval, *, confidence: float) -> float:
 
 
 def smaller_by(
-    *, test_images: int, replicates: int, confidence: float, row_sd: float = PLAN_ROW_SD, image_variance: float = PLAN_IMAGE_VARIANCE
+    *,
+    test_images: int,
+    replicates: int,
+    confidence: float,
+    row_sd: float = PLAN_ROW_SD,
+    image_variance: float = PLAN_IMAGE_VARIANCE,
+    overlap: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """What would make the detectable gain clearly smaller (by a tenth or more), and to what; may be empty."""
-    spread = {"row_sd": row_sd, "image_variance": image_variance, "confidence": confidence}
+    """What would make the detectable gain clearly smaller (by a tenth or more), and to what; may be empty.
+
+    More replicates do not shrink the part of `overlap`: it stays however many there are.
+    """
+    spread = {"row_sd": row_sd, "image_variance": image_variance, "confidence": confidence, "overlap": overlap}
     now = detectable(test_images=test_images, replicates=replicates, **spread)
     changes = [("test_images", k * test_images, replicates) for k in (2, 4)] + [("replicates", test_images, k * replicates) for k in (2, 3)]
     options = []
@@ -104,19 +121,23 @@ def look_number(store: Store, *, study: str, images: tuple[str, ...]) -> int:
     return len(before) + 1
 
 
-def record_opening(store: Store, *, study: str, test: str, run: Path, images: tuple[str, ...]) -> None:
-    """Write the opening down, once a study, before any test image is looked at."""
-    if any(o.study == study for o in _openings(store)):
-        return
+def record_opening(store: Store, *, study: str, test: str, run: Path, images: tuple[str, ...]) -> int:
+    """Write the opening down, once a study, before any test image is looked at, and return which look it is.
+
+    The number is taken and written under a lock, so pilots that run side by side on the same test images take turns.
+    """
     line = json.dumps({"study": study, "test": test, "run": run.name, "images": list(images)}, ensure_ascii=False)
-    with disk_errors(store.root):
-        store.root.mkdir(parents=True, exist_ok=True)
+    with disk_errors(store.root), locked(store.root / "openings.lock"):
+        look = look_number(store, study=study, images=images)
+        if any(o.study == study for o in _openings(store)):
+            return look
         path = _ledger(store)
         whole = not path.exists() or path.read_bytes()[-1:] in (b"\n", b"")
         with open(path, "a", encoding="utf-8") as out:
             out.write(("" if whole else "\n") + line + "\n")
             out.flush()
             os.fsync(out.fileno())
+    return look
 
 
 def _openings(store: Store) -> list[Opening]:
@@ -139,8 +160,18 @@ def _ledger(store: Store) -> Path:
     return store.root / "openings.jsonl"
 
 
-def above_chance(contributions: np.ndarray, *, chance: float) -> tuple[float, float, bool]:
-    """Mean, its upper 97.5 % bound, and whether that bound lies above chance: can a model learn anything from these labels?"""
+def above_chance(contributions: np.ndarray, *, chance: float, least: float, groups: np.ndarray | None = None) -> tuple[float, float, bool]:
+    """Mean, its upper 97.5 % bound, and whether that bound lies above chance: can a model learn anything from these labels?
+
+    least: how far one image moves the mean; the standard error is never taken smaller. groups: int [images], images that vary
+    together; at least two groups.
+    """
     n = len(contributions)
-    mean, half = float(contributions.mean()), 1.96 * max(float(contributions.std(ddof=1)) / math.sqrt(n), 1 / n)  # at least one image's worth
-    return mean, mean + half, mean + half > chance
+    members = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(members.max()) + 1
+    if count < 2:
+        raise ValueError(f"{count} groups of images have no bound")
+    mean = float(contributions.mean())
+    squares = float((np.bincount(members, weights=contributions - mean) ** 2).sum())
+    high = mean + quantile_t(0.975, count - 1) * max(math.sqrt(squares * count / (count - 1)) / n, least)
+    return mean, high, high > chance

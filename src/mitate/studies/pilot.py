@@ -66,9 +66,13 @@ def check_place(folder: Path) -> None:
 
 def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
     run = Run(folder)
+    if (folder / "study.json").is_file() and run.study.digest != plan.study.digest:
+        plan = plan.under(run.study)  # the same question, planned again: its integers were fixed the first time
     study = plan.study
+    if run.finished:
+        return run
     folder.mkdir(parents=True, exist_ok=True)
-    look = gates.look_number(plan.store, study=study.digest, images=tuple(d[:16] for d in plan.test.digests))
+    gates.look_number(plan.store, study=study.digest, images=tuple(d[:16] for d in plan.test.digests))
     write_json(folder / "study.json", study)
     write_json(folder / "machine.json", {**machine(), "command": command})
     started = time.monotonic()
@@ -81,12 +85,12 @@ def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
             stages.small(state, engine, watch)
         if wanted := study.plan.get("continued_with"):
             state.candidate = next((a for a in state.arms if a.label == wanted), state.candidate)
-        opened = state.candidate is not None
-        if opened:
-            _open_test(plan, folder, look=look, candidate=state.candidate.label if state.candidate else "")
+        look = None
+        if state.candidate is not None:
+            look = _open_test(plan, folder, candidate=state.candidate.label)
             stages.full(state, engine, watch)
     line.close()
-    _finish(plan, state, run, look=look if opened else None, wall=time.monotonic() - started)
+    _finish(plan, state, run, look=look, wall=time.monotonic() - started)
     return run
 
 
@@ -107,11 +111,6 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
             raise SettingError(f"{run.folder} has its answer ({decision['verdict']}).", fix="only a run that said more evidence is given another look")
         if len(rounds) >= len(gates.CONFIDENCE):
             raise SettingError(f"{run.folder} has had its {len(rounds)} looks.", fix="collect new test images and start a new pilot")
-        kept = run.folder / f"look{len(rounds)}"
-        kept.mkdir(exist_ok=True)
-        for name in ("study.json", "decision.json", "machine.json", "report.html", "report.ja.html"):
-            if (run.folder / name).is_file():
-                write_text(kept / name, (run.folder / name).read_text(encoding="utf-8"))
         plan_record = {**study.plan, "continued_with": decision["candidate"]}
         study = Study(study.kind, plan_record, study.data, {**study.sizes, "full": [*rounds, replicates]}, study.gates, study.detectable, study.estimates)
     elif len(rounds) == 1:
@@ -120,17 +119,27 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
     plan = plan_pilot(asked, asked.data, store=store, workers=1, existing=study)
     if run.finished:
         gates.look_number(store, study=plan.study.digest, images=tuple(d[:16] for d in plan.test.digests))
-        (run.folder / "decision.json").unlink()
-        write_json(run.folder / "study.json", plan.study)
+        kept = run.folder / f"look{len(rounds)}"
+        kept.mkdir(exist_ok=True)
+        for name in ("study.json", "decision.json", "machine.json", "report.html", "report.ja.html"):
+            if (run.folder / name).is_file():
+                write_text(kept / name, (run.folder / name).read_text(encoding="utf-8"))
+        write_json(run.folder / "study.json", plan.study)  # from here on the answer in the folder is not this study's
     return run_pilot(plan, run.folder, workers=workers, command=command)
 
 
-def _open_test(plan: Plan, folder: Path, *, look: int, candidate: str) -> None:
-    """Write down that the test split is opened, for which candidate, before anything is measured on it."""
-    gates.record_opening(plan.store, study=plan.study.digest, test=plan.test.digest, run=folder, images=tuple(d[:16] for d in plan.test.digests))
+def _open_test(plan: Plan, folder: Path, *, candidate: str) -> int:
+    """Write down that the test split is opened, for which candidate, before anything is measured on it. Returns which look it is.
+
+    A run that was continued knows its own earlier looks, even where the store that recorded them is gone.
+    """
+    images = tuple(d[:16] for d in plan.test.digests)
+    look = gates.record_opening(plan.store, study=plan.study.digest, test=plan.test.digest, run=folder, images=images)
+    look = max(look, len(plan.study.sizes["full"]))
     write_json(
         folder / "opening.json", {"look": look, "of": len(gates.CONFIDENCE), "study": plan.study.digest, "test": plan.test.digest, "candidate": candidate}
     )
+    return look
 
 
 def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall: float) -> None:
@@ -149,7 +158,7 @@ def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall
     }  # fmt: skip
     replicates = len(state.test.replicates(state.candidate)) if state.test is not None and state.candidate is not None else 0
     looks = (
-        [*_earlier(run), {"look": look, "confidence": confidence, "test_images": len(plan.test), "replicates": replicates, "run": run.folder.name}]
+        [*_earlier(run, look), {"look": look, "confidence": confidence, "test_images": len(plan.test), "replicates": replicates, "run": run.folder.name}]
         if look
         else []
     )
@@ -157,11 +166,12 @@ def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall
     write_json(run.folder / "decision.json", found)
 
 
-def _earlier(run: Run) -> list[dict[str, Any]]:
+def _earlier(run: Run, look: int) -> list[dict[str, Any]]:
     """Looks of this run folder before a continuation (kept as look1/, look2/)."""
     found: list[dict[str, Any]] = []
-    for folder in sorted(run.folder.glob("look[0-9]")):
-        found = list(Run(folder).decision["looks"])
+    for number in range(1, look):
+        if (run.folder / f"look{number}" / "decision.json").is_file():
+            found = list(Run(run.folder / f"look{number}").decision["looks"])
     return found
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from mitate import recipe as recipes
 from mitate import registry
-from mitate.errors import SettingError
+from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet
 from mitate.intake.opening import Data, Source, open_data
-from mitate.intake.splits import folds
+from mitate.intake.splits import Splits, folds
 from mitate.metrics import measures
 from mitate.progress import clock
 from mitate.runtime import seed_of
@@ -21,6 +21,7 @@ from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Store, file_digest
 from mitate.studies import budget, gates
 from mitate.studies.arms import Cell
+from mitate.studies.sources import Source as GeneratorSource
 from mitate.studies.sources import source_of
 from mitate.study import Study
 from mitate.verbs import keep_file, keep_images, try_classifier
@@ -58,6 +59,12 @@ class Plan:
     cells: list[Cell]
     store: Store
     test: ImageSet  # the test split, or with cross-fitting every image
+    asked: Pilot
+    data: Data
+
+    def under(self, existing: Study) -> Plan:
+        """This plan with the integers of a study that asks the same of the same images; SettingError for another question."""
+        return _plan(self.asked, self.data, self.store, existing)
 
     def cost(self) -> str:
         """What the pilot would take and what it could show, in a few lines."""
@@ -93,16 +100,41 @@ def plan_pilot(asked: Pilot, source: Source, *, store: Store, workers: int, exis
     _check(asked)
     data = open_data(source, per_class=asked.per_class or None, seed=asked.seed)
     if existing is not None:
-        _same_question(existing, asked, data)
-    size, channels = (existing.sizes["size"], existing.sizes["channels"]) if existing else _shape(data, asked.size)
-    if existing is not None:
-        study = existing
-    else:
-        study = _new_study(asked, data, store, size=size, channels=channels, workers=workers)
+        return _plan(asked, data, store, existing)
+    size, channels = _shape(data, asked.size)
+    return _build(asked, data, store, _new_study(asked, data, store, size=size, channels=channels, workers=workers))
+
+
+def _plan(asked: Pilot, data: Data, store: Store, existing: Study) -> Plan:
+    _same_question(existing, asked, data)
+    _restore(asked, data, store, existing)
+    return _build(asked, data, store, existing)
+
+
+def _restore(asked: Pilot, data: Data, store: Store, existing: Study) -> None:
+    """Put outside images and weights back into a store that has forgotten them (mitate clean)."""
+    lost = [name for name, facts in existing.sizes["generators"].items() if facts["kind"] == "folder" and store.get(facts["images"]) is None]
+    for name in lost:
+        shape = (existing.sizes["size"], existing.sizes["size"], existing.sizes["channels"])
+        found = _source(name, data, store, shape)
+        if found.facts["images"] != existing.sizes["generators"][name]["images"]:
+            raise SettingError(f"The images of {name} changed since this run was started.", fix="choose another folder with --out, or put the images back")
+    weights = existing.sizes["backbone"]["weights"]
+    if weights and store.get(weights) is None and _backbone(asked.backbone, store)["weights"] != weights:
+        raise SettingError("The weights file changed since this run was started.", fix="choose another folder with --out, or put the file back")
+
+
+def _source(name: str, data: Data, store: Store, shape: tuple[int, int, int]) -> GeneratorSource:
+    splits = data.splits
+    test, held = (data.train_side, []) if splits.cross_fit else (splits.test, [splits.selection, splits.holdout])
+    return source_of(name, train=splits.train, shape=shape, test=test, held=held, store=store)
+
+
+def _build(asked: Pilot, data: Data, store: Store, study: Study) -> Plan:
     cells, rows = _cells(study, data, store)
     if rows and study.data.get("test_rows") != rows:
         study = Study(study.kind, study.plan, {**study.data, "test_rows": rows}, study.sizes, study.gates, study.detectable, study.estimates)
-    return Plan(study, cells, store, data.train_side if study.sizes["cross_fit"] else data.splits.test)
+    return Plan(study, cells, store, data.train_side if study.sizes["cross_fit"] else data.splits.test, asked, data)
 
 
 def _check(asked: Pilot) -> None:
@@ -139,10 +171,10 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     measure = measures.parse(asked.measure, classes)
     everything = data.train_side if splits.cross_fit else splits.test
     measure.check(everything.y)
+    _check_sides(splits, everything)
     least = min(splits.train.counts().values())
     images = asked.synthetic_per_class or max(10, min(MOST_SYNTHETIC, TIMES_REAL * least))
-    held = [splits.selection, splits.holdout] if not splits.cross_fit else []
-    sources = {n: source_of(n, train=splits.train, shape=(size, size, channels), test=everything, held=held, store=store) for n in asked.generators}
+    sources = {name: _source(name, data, store, (size, size, channels)) for name in asked.generators}
     generators = {name: source.facts for name, source in sources.items()}
     for facts in generators.values():
         if facts["kind"] == "folder":
@@ -184,7 +216,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "arms": list(chosen.arms),
             "left_out": [a for a in arms if a not in chosen.arms],
             "training": {**training, "steps": chosen.steps},
-            "long_steps": long_steps,
+            "long_steps": long_steps if any(recipes.parse(a).compute_matched for a in chosen.arms) else chosen.steps,
             "generators": generators,
             "synthetic_per_class": images,
             "small": small,
@@ -199,6 +231,14 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
         detectable=_detectable(measure, everything, replicates=chosen.full),
         estimates={**estimates, "workers": float(max(1, workers))},
     )
+
+
+def _check_sides(splits: Splits, tested: ImageSet) -> None:
+    """DataError where the selection split lacks a class, or the test images are all of one group: seen now, not after the run."""
+    if missing := [c for c, n in splits.selection.counts().items() if n == 0]:
+        raise DataError(f"The selection split has no image of {', '.join(missing[:5])}.", fix="add some, or leave out your own selection folder")
+    if tested.groups is not None and len({g or f"alone {i}" for i, g in enumerate(tested.groups)}) < 2:
+        raise DataError("All test images are of one group.", fix="test on images of at least two groups (patients, plants, photographs)")
 
 
 def _gates(asked: Pilot, *, cross_fit: bool) -> tuple[dict[str, Any], ...]:

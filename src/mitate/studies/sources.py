@@ -16,7 +16,7 @@ import numpy as np
 from mitate import registry
 from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet
-from mitate.intake.duplicates import near_duplicates, thumbnail
+from mitate.intake.duplicates import SIDE, near_copies, near_duplicates, thumbnail
 from mitate.intake.opening import open_images
 from mitate.settings import plain, suggest
 from mitate.store import Entry, Store
@@ -57,26 +57,28 @@ def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unse
     if list(facts.get("classes", [])) != list(classes) or tuple(facts.get("shape", ())) != shape:
         drawn = f"{facts.get('shape', ['?'])[0]} px, classes {', '.join(facts.get('classes', []))}"
         raise SettingError(f"The generator {name!r} draws other images ({drawn}).", fix="fit one on these images: mitate fit")
-    seen = _fitted_on(entry, store)
-    if shared := sum(len(seen.intersection(images.digests)) for images in unseen):
+    trained, chosen = _fitted_on(entry, store)
+    test, selection, holdout = [set(images.digests) for images in unseen] + [set()] * (3 - len(unseen))
+    if shared := len(trained & (test | selection | holdout)) + len(chosen & (test | holdout)):
         raise DataError(
             f"The generator {name!r} was fitted on {shared} of the images that this pilot holds back from it.",
-            fix="fit it on the training split alone, or name its kind and let the pilot fit it",
+            fix="fit it on the training folder with the pilot's own --seed, or name its kind and let the pilot fit it",
         )
     return {"kind": "kept", "digest": entry.digest, "options": {}}
 
 
-def _fitted_on(entry: Entry, store: Store) -> set[str]:
-    """Digests of the images a kept generator was fitted on, from the store; DataError when the store no longer knows."""
+def _fitted_on(entry: Entry, store: Store) -> tuple[set[str], set[str]]:
+    """Digests of the images a kept generator was trained on, and of those that stopped it in time; DataError when the store forgot."""
     import json
 
-    seen: set[str] = set()
-    for digest in json.loads(entry.path("asked.json").read_text())["inputs"].values():
-        images = store.get(digest)
+    inputs = json.loads(entry.path("asked.json").read_text())["inputs"]
+    found = []
+    for role in ("train", "selection"):
+        images = store.get(inputs[role])
         if images is None:
             raise DataError("The store no longer knows which images a kept generator was fitted on.", fix="fit it again: mitate fit")
-        seen.update(read_facts(images)["digests"])
-    return seen
+        found.append(set(read_facts(images)["digests"]))
+    return found[0], found[1]
 
 
 def _outside(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], test: ImageSet, held: Sequence[ImageSet], store: Store) -> Source:
@@ -102,9 +104,14 @@ def _copies_of(images: ImageSet, rows: Sequence[int], held: Sequence[ImageSet]) 
     """Rows of `images` that are copies, exact or near, of a held-back image."""
     exact = {d for h in held for d in h.digests}
     found = {i for i in rows if images.digests[i] in exact}
-    pictures = [images.reader.read(i) for i in rows] + [h.reader.read(i) for h in held for i in range(len(h))]
-    thumbs, sides = np.stack([thumbnail(p) for p in pictures]), np.array([min(p.shape[:2]) for p in pictures])
-    for pair in near_duplicates(thumbs, sides):
-        if pair.a < len(rows) <= pair.b:
-            found.add(rows[pair.a])
+    ours, our_sides = _thumbnails([images.reader.read(i) for i in rows])
+    theirs, their_sides = _thumbnails([h.reader.read(i) for h in held for i in range(len(h))])
+    found.update(rows[pair.a] for pair in near_copies(ours, theirs, our_sides, their_sides))
+    both, sides = np.concatenate([ours, theirs]), np.concatenate([our_sides, their_sides])
+    found.update(rows[pair.a] for pair in near_duplicates(both, sides) if pair.a < len(rows) <= pair.b)
     return found
+
+
+def _thumbnails(pictures: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    thumbs = np.array([thumbnail(p) for p in pictures], dtype=np.uint8).reshape(-1, SIDE, SIDE)
+    return thumbs, np.array([min(p.shape[:2]) for p in pictures], dtype=np.int64)

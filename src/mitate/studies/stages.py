@@ -12,7 +12,7 @@ chosen on scores: the candidate is fixed before the run and only the copies gate
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from mitate.metrics.measures import Measure
 from mitate.score import Score
 from mitate.store import Entry
 from mitate.studies import gates
-from mitate.studies.arms import Arm, Cell, Jobs, Predictions, answers, arms_of
+from mitate.studies.arms import Arm, Cell, Jobs, Predictions, answers, arms_of, group_numbers
 from mitate.study import Job, Study
+from mitate.verbs import read_facts
 
 BASELINE_LOOK = "synthetic+augment"  # the arm by which `look` judges a generator's labels
+ONE_GROUP = "the images of the selection split are all of one group, so nothing says how far another group would differ"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class State:
     scores: list[Score] = field(default_factory=list)
     not_measured: list[dict[str, str]] = field(default_factory=list)
     selection: Predictions | None = None
+    selection_groups: np.ndarray | None = None  # int64 [images of the selection split]
     test: Predictions | None = None
     candidate: Arm | None = None
     best_high: float | None = None  # the best upper bound on the selection split, where the pilot stopped for futility
@@ -94,10 +97,11 @@ def look(state: State, engine: Engine, done: Done) -> None:
     judged = {} if cross else {g: state.jobs.predicted(Arm(BASELINE_LOOK, g), cell, "selection") for g in state.alive}
     found = _run(state, engine, [*checks.values(), *judged.values()], done)
     y = np.zeros(0, np.int64) if cross else _labels(engine, cell.selection)
+    groups = None if cross else _groups(engine, cell.selection)
     for generator in list(state.alive):
         drop = _copies_gate(state, generator, found[checks[generator]].result)
         if drop is None and generator in judged:
-            drop = _labels_gate(state, generator, y, answers(state.measure, found[judged[generator]]))
+            drop = _labels_gate(state, generator, y, answers(state.measure, found[judged[generator]]), groups=groups)
         if drop is not None:
             state.alive.remove(generator)
             state.dropped_generators[generator] = drop
@@ -112,15 +116,19 @@ def small(state: State, engine: Engine, done: Done) -> None:
     state.stage = "small"
     cells = [c for c in state.cells if c.replicate < state.study.sizes["small"]]
     state.selection = _predictions(state, engine, cells, "selection", done)
+    state.selection_groups = _groups(engine, cells[0].selection)
     baseline = state.baseline
     others = [a for a in state.arms if a != baseline]
     paired = {a: state.selection.paired(a, baseline) for a in others}
-    pooled = pooled_row_se(list(paired.values()))
-    df = state.measure.df_images(state.selection.y)
-    gains = {a: two_way(t, confidence=gates.CONFIDENCE[0], se_replicates=pooled, df_images=df) for a, t in paired.items()}
+    rule = f"the gain on the selection split may reach {state.worthwhile:g}"
+    alone = _one_group(state.selection_groups)
+    if alone and others:
+        state.not_measured.append({"what": "gains on the selection split", "why": ONE_GROUP})
+        state.gates += [_gate("reach", "small", a.label, rule, None, passed=None, note=ONE_GROUP) for a in others]
+    gains = {} if alone else {a: on_selection(state, paired, a, confidence=gates.CONFIDENCE[0]) for a in others}
     for arm, gain in gains.items():
         reaches = gain.high >= state.worthwhile
-        state.gates.append(_gate("reach", "small", arm.label, f"the gain on the selection split may reach {state.worthwhile:g}", gain, passed=reaches))
+        state.gates.append(_gate("reach", "small", arm.label, rule, gain, passed=reaches))
         if not reaches:
             values = {"high": gain.high, "worthwhile": state.worthwhile}
             state.dropped_arms[arm] = Dropped(
@@ -128,10 +136,25 @@ def small(state: State, engine: Engine, done: Done) -> None:
             )
     hopeful = [a for a in state.arms if a.synthetic]
     if hopeful:
-        fitted = additive({a: g.value for a, g in gains.items() if a.synthetic})
+        fitted = additive({a: float(t.mean()) for a, t in paired.items() if a.synthetic})
         state.candidate = max(hopeful, key=fitted.__getitem__)
     else:
         state.best_high = max((g.high for a, g in gains.items() if a.synthetic), default=None)
+
+
+def on_selection(state: State, tables: Mapping[Arm, np.ndarray], arm: Arm, *, confidence: float) -> Interval:
+    """Interval of one arm's table on the selection split. There are two replicates: their spread is pooled over the arms' tables."""
+    assert state.selection is not None
+    y, measure = state.selection.y, state.measure
+    found = two_way(
+        tables[arm],
+        confidence=confidence,
+        groups=state.selection_groups,
+        df_images=measure.df_images(y),
+        se_replicates=pooled_row_se(list(tables.values())),
+        least=measure.one_image(y),
+    )
+    return replace(found, n=measure.counted(y))
 
 
 def additive(gains: Mapping[Arm, float]) -> dict[Arm, float]:
@@ -170,15 +193,15 @@ def gain_on_test(
 def interval_of(
     state: State, table: np.ndarray, *, confidence: float, groups: np.ndarray | None, measure: Measure | None = None, rows: np.ndarray | None = None
 ) -> Interval:
-    """Two-way interval of a table on the test split, with what cross-fitting adds."""
+    """Two-way interval of a table on the test split, with what cross-fitting adds. With rows, of a plain share among those images."""
     assert state.test is not None
     measure = measure or state.measure
-    folds = state.study.sizes["folds"]
-    overlap = 1 / (folds - 1) if folds > 1 else 0.0
-    df: float | None = measure.df_images(state.test.y)
+    overlap = float(state.study.sizes["overlap"])
     if rows is not None:
-        table, groups, df = table[:, rows], groups[rows] if groups is not None else None, None
-    return two_way(table, confidence=confidence, groups=groups, df_images=df, overlap=overlap)
+        return two_way(table[:, rows], confidence=confidence, groups=groups[rows] if groups is not None else None, overlap=overlap)
+    y = state.test.y
+    found = two_way(table, confidence=confidence, groups=groups, df_images=measure.df_images(y), overlap=overlap, least=measure.one_image(y))
+    return replace(found, n=measure.counted(y))
 
 
 # gates ----------------------------------------------------------------------------------------------------------------
@@ -205,15 +228,18 @@ def _copies_gate(state: State, generator: str, facts: Mapping[str, Any]) -> Drop
     return Dropped("copies", {"share": share.value, "floor": floor.value}, why)
 
 
-def _labels_gate(state: State, generator: str, y: np.ndarray, said: np.ndarray) -> Dropped | None:
+def _labels_gate(state: State, generator: str, y: np.ndarray, said: np.ndarray, *, groups: np.ndarray | None) -> Dropped | None:
     """A model trained on these images alone must be able to beat chance on real ones (balanced accuracy, so 1 / classes)."""
     chance = 1 / len(state.measure.classes)
     balanced = Measure("balanced", state.measure.classes)
-    mean, high, passed = gates.above_chance(balanced.contributions(y, said), chance=chance)
+    rule = "a model trained on its images alone may beat chance on real ones"
+    if _one_group(groups):
+        state.gates.append(_gate("labels", "look", generator, rule, None, passed=None, note=ONE_GROUP))
+        state.not_measured.append({"what": f"labels of {generator}", "why": ONE_GROUP})
+        return None
+    mean, high, passed = gates.above_chance(balanced.contributions(y, said), chance=chance, least=balanced.one_image(y), groups=groups)
     interval = Interval(mean, max(0.0, 2 * mean - high), min(1.0, high), len(y))
-    state.gates.append(
-        {**_gate("labels", "look", generator, "a model trained on its images alone may beat chance on real ones", interval, passed=passed), "floor": chance}
-    )
+    state.gates.append({**_gate("labels", "look", generator, rule, interval, passed=passed), "floor": chance})
     state.scores.append(
         Score(
             "trained_on_synthetic",
@@ -232,6 +258,10 @@ def _labels_gate(state: State, generator: str, y: np.ndarray, said: np.ndarray) 
     return Dropped(
         "useless_labels", {"score": mean, "chance": chance}, f"a model trained on its images alone scores {mean:.0%} on real ones; chance is {chance:.0%}"
     )
+
+
+def _one_group(groups: np.ndarray | None) -> bool:
+    return groups is not None and len(np.unique(groups)) < 2
 
 
 def _gate(name: str, stage: str, subject: str, rule: str, measured: Interval | None, *, passed: bool | None, note: str = "") -> dict[str, Any]:
@@ -271,3 +301,11 @@ def _labels(engine: Engine, digest: str) -> np.ndarray:
     entry = engine.store.get(digest)
     assert entry is not None, "image sets are kept before a stage runs"
     return np.load(entry.path("y.npy"), allow_pickle=False)
+
+
+def _groups(engine: Engine, digest: str) -> np.ndarray | None:
+    """Group numbers of a stored image set."""
+    entry = engine.store.get(digest)
+    assert entry is not None, "image sets are kept before a stage runs"
+    facts = read_facts(entry)
+    return group_numbers(facts["groups"], facts["names"])[0]
