@@ -115,11 +115,11 @@ def once(given: argparse.Namespace, folder: Path, spawned: float) -> None:
     from mitate.report import audit, html
     from mitate.settings import record
     from mitate.store import Store
-    from mitate.studies import evidence, pilot
+    from mitate.studies import evidence, pilot, planning
 
     _wrap_store(meter)
     for place, name, category in (
-        (pilot, "open_data", "planning"), (pilot, "plan_pilot", "planning"), (evidence, "write_samples", "records"), (evidence, "write_jobs", "records"),
+        (planning, "open_data", "planning"), (planning, "plan_pilot", "planning"), (evidence, "write_samples", "records"), (evidence, "write_jobs", "records"),
         (evidence, "write_candidate", "records"), (pilot, "write_json", "records"), (pilot, "write_text", "records"), (html, "write_report", "records"),
         (audit, "write_audit", "records"), (pilot, "run_pilot", "statistics"), (engine.Engine, "run", "engine"), (engine.Engine, "__exit__", "start"),
     ):  # fmt: skip
@@ -135,7 +135,7 @@ def once(given: argparse.Namespace, folder: Path, spawned: float) -> None:
     settings = {
         "data": given.data, "generators": given.generators.split(","), "budget": given.budget, "steps": given.steps, "replicates": given.replicates,
     }  # fmt: skip
-    plan = pilot.plan_pilot(record(pilot.Pilot, settings, where="options"), given.data, store=Store.find(), workers=given.workers)
+    plan = planning.plan_pilot(record(planning.Pilot, settings, where="options"), given.data, store=Store.find(), workers=given.workers)
     run = pilot.run_pilot(plan, folder / "run", workers=given.workers)
     html.write_report(run)
     audit.write_audit(run.folder)
