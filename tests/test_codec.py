@@ -166,3 +166,11 @@ def test_resize_takes_the_centre_square() -> None:
     wide[:, 8:16] = 200
     assert np.array_equal(codec.resize(wide, 8, 1), np.full((8, 8, 1), 200, np.uint8))
     assert codec.resize(RGB, 16, 1).shape == (16, 16, 1) and codec.resize(wide, 4, 3).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("data", [saved(Image.fromarray(RGB), "EPS"), b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 12, 10, 8, 3) + bytes(400)], ids=["eps", "psd"])
+def test_formats_beyond_those_we_read_are_no_images_whatever_the_suffix(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(DataError, match="is not an image"):
+        codec.decode(tmp_path / "x.png")
+    Image.open(io.BytesIO(data))  # Pillow itself would know it

@@ -19,7 +19,7 @@ from mitate.errors import DataError
 from mitate.images import from_arrays
 from mitate.intake import seen
 from mitate.intake.checks import Finding, listed
-from mitate.intake.duplicates import near_duplicates, thumbnail
+from mitate.intake.duplicates import near_copies, near_duplicates, thumbnail
 from mitate.intake.opening import find, joined, open_data, open_images
 from mitate.store import Store
 
@@ -48,6 +48,19 @@ def bomb_png() -> bytes:
     data = out.getvalue()
     head = b"IHDR" + struct.pack(">II", 40_000, 40_000) + data[24:29]
     return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+
+
+def burst(image: Image.Image, n: int = 12) -> list[Image.Image]:
+    """Augmented copies: slightly cropped, brightened, encoded again."""
+    w, h = image.size
+    out = []
+    for k in range(n):
+        left, top, right, bottom = np.random.default_rng(k).uniform(0, 0.012, 4)
+        copy = image.resize((w, h), Image.Resampling.BICUBIC, box=(left * w, top * h, w - right * w, h - bottom * h))
+        data = io.BytesIO()
+        Image.fromarray(np.clip(np.asarray(copy) * (1 + 0.01 * k) + k, 0, 255).astype(np.uint8)).save(data, "JPEG", quality=70 + 2 * k)
+        out.append(Image.open(data).convert("RGB"))
+    return out
 
 
 def tree(root: Path, folders: dict[str, int], start: int = 0) -> Path:
@@ -186,6 +199,26 @@ def test_a_reencoded_test_image_is_dropped_from_train(tmp_path: Path) -> None:
     scene(24).resize((40, 40), Image.Resampling.BICUBIC).save(usual(tmp_path) / "train" / "a" / "copy.jpg", quality=70)
     data = open_data(tmp_path)
     assert kinds(data.findings) == [("near leak", "drop")] and data.dropped == ("train/a/copy.jpg",)
+
+
+@pytest.mark.parametrize("own", [0, 6])
+def test_bursts_of_copies_of_test_images_are_dropped_from_train(tmp_path: Path, own: int) -> None:
+    tree(tmp_path, {"train/a": 10, "train/b": 10, "test/a": 20, "test/b": 20})
+    for k, folder in ((20, "a"), (21, "a"), (40, "b"), (41, "b")):
+        for n, copy in enumerate(burst(scene(k))):
+            copy.save(tmp_path / "train" / folder / f"copy{k}_{n}.png")
+    for folder in ("a", "b"):
+        for i in range(own, 10):
+            (tmp_path / "train" / folder / f"{i}.png").unlink()
+    found = find(tmp_path)
+    (leak,) = [f for f in found if f.kind == "near leak"]
+    assert len(leak.items) == 48 and all("/copy" in name for name in leak.items)
+    assert not [f for f in found if f.kind == "near duplicate"]
+
+
+def test_images_of_their_own_are_no_near_leak(tmp_path: Path) -> None:
+    tree(tmp_path, {"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5})
+    assert open_data(tmp_path).dropped == ()
 
 
 def test_near_copies_never_reach_two_sides_of_a_carved_split(tmp_path: Path) -> None:
@@ -355,6 +388,27 @@ def test_copies_are_found_and_nothing_else(kind: str) -> None:
     sides = np.array([48] * 40 + [c.width for c in copies])
     found = near_duplicates(thumbs(originals + copies), sides)
     assert {(p.a, p.b) for p in found} == {(i, 40 + i) for i in range(10)}
+
+
+def test_a_set_that_is_copies_and_nothing_else_does_not_hide_them() -> None:
+    held = thumbs([scene(i) for i in range(20)])
+    copies = thumbs([c for i in range(20) for c in burst(scene(i))])
+    found = near_copies(copies, held)
+    assert {p.a for p in found} == set(range(240)) and all(p.b == p.a // 12 for p in found)
+    assert near_copies(thumbs([scene(i) for i in range(20, 60)]), held) == []
+
+
+def test_too_few_held_images_have_no_spacing() -> None:
+    assert near_copies(thumbs(burst(scene(0))), thumbs([scene(0), scene(1)])) == [] == near_copies(np.zeros((0, 32, 32), np.uint8), thumbs([scene(0)]))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+def test_digits_are_no_copies_of_other_digits(share: float) -> None:
+    images = open_images("digits")
+    shuffled = np.random.default_rng(0).permutation(len(images))
+    all_thumbs = np.stack([thumbnail(images.reader.read(int(i))) for i in shuffled])
+    n, sides = int(share * len(images)), np.full(len(images), 8)
+    assert near_copies(all_thumbs[n:], all_thumbs[:n], sides[n:], sides[:n]) == []
 
 
 def test_flat_images_are_never_near_copies() -> None:

@@ -44,13 +44,36 @@ def test_class_folders_become_classes_in_sorted_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "split"),
-    [("Train", "train"), ("training", "train"), ("testing", "test"), ("val", "selection"), ("validation", "selection"), ("held_out", "holdout")],
+    [
+        ("Train", "train"),
+        ("training", "train"),
+        ("testing", "test"),
+        ("val", "selection"),
+        ("validation", "selection"),
+        ("eval", "selection"),
+        ("held_out", "holdout"),
+    ],
 )
 def test_split_folders_are_known_by_their_synonyms(tmp_path: Path, folder: str, split: str) -> None:
     others = {"train/a": 1, "train/b": 1} if split != "train" else {"test/a": 1}
     tree(tmp_path, {**others, f"{folder}/a": 2, f"{folder}/b": 2})
     images = open_images(tmp_path, split=split)
     assert len(images) == 4 and images.split == split and images.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(("word", "split"), [("eval", "selection"), ("Evaluation", "selection"), ("dev", "selection"), (" test ", "test"), ("train", "train")])
+def test_split_words_in_metadata_are_known_by_their_synonyms(tmp_path: Path, word: str, split: str) -> None:
+    tree(tmp_path, {"a": 2, "b": 2})
+    rows = [{"file_name": "a/0.png", "split": word}, {"file_name": "b/0.png", "split": word}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert open_images(tmp_path, split=split).names == ("a/0.png", "b/0.png")
+
+
+def test_a_split_word_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "metadata.csv").write_text("file_name,split\na/0.png,train\na/1.png,fold 3\n")
+    with pytest.raises(DataError, match=r"metadata.csv line 3 names an unknown split 'fold 3'"):
+        open_images(tmp_path)
 
 
 def test_all_splits_together_keep_the_split_in_the_name(tmp_path: Path) -> None:

@@ -160,6 +160,21 @@ def test_plain_parquet_with_bytes_and_text_labels_opens(tmp_path: Path) -> None:
     assert images.classes == ("a", "b", "c") and images.labels[:3] == (1, 0, 2) and images.captions[0] == "t"
 
 
+def test_a_split_column_of_a_table_is_taken_and_a_wrong_word_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet  # noqa: F401
+
+    def write(word: str) -> Path:
+        table = {"img": [png(x) for x in X], "cls": ["b", "a", "c"] * 4, "split": ["train"] * 9 + [word] * 3}
+        pa.parquet.write_table(pa.table(table), tmp_path / f"{word}.parquet")
+        return tmp_path / f"{word}.parquet"
+
+    assert open_images(write("test"), split="test").names == ("test/0", "test/1", "test/2")
+    assert len(open_images(write("evaluation"), split="selection")) == 3
+    with pytest.raises(DataError, match="row 9 names an unknown split 'later'"):
+        open_images(write("later"))
+
+
 def test_a_row_without_bytes_is_named(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet  # noqa: F401
@@ -215,6 +230,36 @@ def test_shards_open_in_place_and_in_order(tmp_path: Path) -> None:
     assert images.labels == tuple(Y[:9]) and images.captions[6] == "leaf 6" and images.names[5] == "train-0001.tar/0005.png"
     assert np.array_equal(images.reader.read(6), X[6])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["test-0000.tar", "train-0000.tar", "train-0001.tar"]
+
+
+def test_shards_in_split_folders_take_the_split_and_a_name_of_their_own(tmp_path: Path) -> None:
+    shard(tmp_path / "train" / "000.tar", range(8))
+    shard(tmp_path / "test" / "000.tar", range(4))
+    assert open_images(tmp_path, split="train").labels == tuple(Y[:8])
+    images = open_images(tmp_path)
+    assert len(set(images.names)) == 12 and "train/000.tar/0000.png" in images.names and "test/000.tar/0000.png" in images.names
+
+
+def test_a_split_in_the_json_of_a_shard_is_taken_and_a_wrong_one_refused(tmp_path: Path) -> None:
+    def write(word: str) -> Path:
+        with tarfile.open(tmp_path / "d.tar", "w") as tar:
+            for i in range(6):
+                for name, data in ((f"{i}.png", png(X[i])), (f"{i}.json", json.dumps({"label": "a", "split": "train" if i < 4 else word}).encode())):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+        return tmp_path / "d.tar"
+
+    assert open_images(write("test"), split="test").names == ("4.png", "5.png")
+    with pytest.raises(DataError, match="unknown split 'later'"):
+        open_images(write("later"))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_member_of_any_size_is_not_read(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mitate.intake.shards.MAX_IMAGE", 100)
+    with pytest.raises(DataError, match=r"0000\.png is \d+ bytes"):
+        open_images(shard(tmp_path / ("d.tar" if mode == "w" else "d.tar.gz"), range(12), mode=mode))
 
 
 def test_compressed_shard_with_json_opens(tmp_path: Path) -> None:

@@ -87,6 +87,40 @@ def test_unknown_measures_and_classes_name_the_nearest() -> None:
         measures.parse("recall:c", CLASSES).check(np.array([0, 1, 1, 0, 2]))
 
 
+@pytest.mark.parametrize("name", ["balanced", "recall:c"])
+def test_the_variance_of_a_class_is_over_its_own_degrees_of_freedom(name: str) -> None:
+    y, said = answered(60)
+    classes = [2] if name == "recall:c" else [0, 1, 2]
+    right = (y == said).astype(float)
+    expected = sum(right[y == k].var(ddof=1) / (y == k).sum() for k in classes) / len(classes) ** 2
+    contributions = measures.parse(name, CLASSES).contributions(y, said)
+    assert contributions.var(ddof=1) / 60 == pytest.approx(expected, rel=1e-12)
+    assert two_way(np.repeat(contributions[None], 3, axis=0), confidence=0.95, least=0.0).se == pytest.approx(np.sqrt(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "balanced", "macro-f1", "recall:c", "costs"])
+def test_no_image_that_changes_its_mind_moves_the_measure_by_more_than_one_image(name: str, tmp_path: Path) -> None:
+    (tmp_path / "costs.csv").write_text("truth,a,b,c\na,0,1,1\nb,1,0,1\nc,10,10,0\n")
+    measure = measures.parse(str(tmp_path / "costs.csv") if name == "costs" else name, CLASSES)
+    rng, moves = np.random.default_rng(0), []
+    y = np.repeat(np.arange(3), (12, 7, 4))
+    for share in (0.0, 0.2, 0.8, 1.0):
+        said = np.where(rng.random(len(y)) < share, y, (y + 1) % 3)
+        now = measure.contributions(y, said).mean()
+        for i in range(len(y)):
+            for k in range(3):
+                other = said.copy()
+                other[i] = k
+                moves.append(abs(measure.contributions(y, other).mean() - now))
+    assert max(moves) <= measure.one_image(y) + 1e-12
+    assert name == "macro-f1" or max(moves) == pytest.approx(measure.one_image(y)), "the bound is met"
+
+
+def test_a_recall_counts_the_images_of_its_class() -> None:
+    y = np.repeat(np.arange(3), (12, 7, 4))
+    assert measures.parse("recall:c", CLASSES).counted(y) == 4 and measures.parse("balanced", CLASSES).counted(y) == 23
+
+
 # intervals
 
 
@@ -137,6 +171,14 @@ def test_groups_widen_the_interval_when_their_images_agree() -> None:
 def test_identical_answers_do_not_prove_a_difference_of_zero() -> None:
     found = two_way(np.zeros((5, 40)), confidence=0.95)
     assert found.value == 0 and found.low < -1 / 40 < 1 / 40 < found.high
+
+
+def test_equal_answers_for_a_rare_class_leave_room_for_one_of_its_images() -> None:
+    y = np.repeat(np.arange(3), (80, 15, 5))
+    measure = measures.parse("recall:c", CLASSES)
+    table = np.zeros((5, 100))
+    plain, rare = two_way(table, confidence=0.95), two_way(table, confidence=0.95, least=measure.one_image(y), df_images=measure.df_images(y))
+    assert plain.se_images == pytest.approx(1 / 100) and rare.se_images == pytest.approx(1 / 5) and rare.high > 0.2
 
 
 def test_an_interval_needs_two_replicates_two_images_two_groups() -> None:

@@ -11,11 +11,11 @@ import pytest
 
 import mitate as mi
 from mitate.errors import DataError, JobError, SettingError
-from mitate.metrics.intervals import Interval
+from mitate.metrics.intervals import Interval, quantile_t
 from mitate.recipe import BASELINE
 from mitate.store import Store
-from mitate.studies import budget, gates
-from mitate.studies.arms import Arm, arms_of
+from mitate.studies import answer, budget, gates, stages
+from mitate.studies.arms import Arm, Cell, Predictions, arms_of, group_numbers
 from mitate.studies.pilot import continue_pilot
 from mitate.study import Run
 
@@ -366,3 +366,135 @@ def test_the_chosen_sizes_fit_the_budget_and_shrink_with_it() -> None:
     assert walls == sorted(walls, reverse=True) and sizes[0].full == 8 and sizes[0].steps == 300
     with pytest.raises(SettingError, match="too small"):
         budget.choose(DEFAULT_ARMS, speeds, budget=5, **common)  # type: ignore[arg-type]
+
+
+# what the intervals take into account
+
+
+def small_state(measure: str, y: np.ndarray, *, overlap: float = 0.0) -> stages.State:
+    """A pilot of the baseline and four arms, before anything has run."""
+    from mitate.metrics import measures
+    from mitate.study import Study
+
+    classes = ["low", "mid", "top"]
+    frozen = measures.freeze(measures.parse(measure, classes))
+    arms = [BASELINE, "synthetic+augment", "balanced+augment", "mixed+augment", "balanced"]
+    sizes = {"arms": arms, "generators": {"g": {}}, "measure": frozen, "overlap": overlap, "folds": 1, "cross_fit": False}
+    before = {"gain": 0.1, "test_images": len(y), "replicates": 5, "smaller_by": []}
+    return stages.open_state(Study("pilot", {"worthwhile": 0.05, "seed": 0}, {"classes": classes}, sizes, (), before), [])
+
+
+def answered(state: stages.State, y: np.ndarray, arms: list[Arm], *, replicates: int, seed: int = 0) -> Predictions:
+    rng, table = np.random.default_rng(seed), Predictions(state.measure, y)
+    for arm in arms:
+        for r in range(replicates):
+            table.add(arm, r, np.arange(len(y)), np.where(rng.random(len(y)) < 0.6, y, (y + 1) % 3))
+    return table
+
+
+def test_the_reach_gate_seldom_drops_an_arm_that_just_reaches_when_images_come_in_groups() -> None:
+    """20 groups of 5 images, four arms whose true gain is the worthwhile one."""
+    y, members, rng = np.arange(100) % 3, np.repeat(np.arange(20), 5), np.random.default_rng(0)
+    state = small_state("accuracy", y)
+    arms = [a for a in state.arms if a.synthetic]
+    state.selection = Predictions(state.measure, y)
+    dropped = {"groups": 0, "images": 0}
+    for _ in range(150):
+        tables = {a: 0.05 + rng.normal(0, 0.01, (2, 1)) + rng.normal(0, 0.4, 20)[members] + rng.normal(0, 0.2, (2, 100)) for a in arms}
+        for name, groups in (("groups", members), ("images", None)):
+            state.selection_groups = groups
+            dropped[name] += sum(stages.on_selection(state, tables, a, confidence=0.95).high < 0.05 for a in arms)
+    assert dropped["groups"] / 600 < 0.05 < 0.1 < dropped["images"] / 600
+
+
+def test_the_labels_gate_counts_groups_not_images() -> None:
+    picks = np.random.default_rng(1).choice([0.0, 1.0], 20, p=[0.75, 0.25]).repeat(5)
+    n, members = 100, np.repeat(np.arange(20), 5)
+    mean, alone, _ = gates.above_chance(picks, chance=0.5, least=1 / n)
+    assert alone - mean == pytest.approx(quantile_t(0.975, 99) * picks.std(ddof=1) / 10)
+    assert gates.above_chance(picks, chance=0.5, least=1 / n, groups=np.arange(n))[1] == pytest.approx(alone)
+    together = gates.above_chance(picks, chance=0.5, least=1 / n, groups=members)[1]
+    assert together - mean == pytest.approx(quantile_t(0.975, 19) * picks[::5].std(ddof=1) / np.sqrt(20))
+    assert gates.above_chance(np.zeros(n), chance=0.5, least=0.3)[2], "one image of a rare class is worth that much"
+    with pytest.raises(ValueError, match="1 groups"):
+        gates.above_chance(picks, chance=0.5, least=1 / n, groups=np.zeros(n, np.int64))
+
+
+def test_groups_are_read_from_the_stored_images_and_those_without_are_on_their_own(tmp_path: Path) -> None:
+    from mitate.engine import Engine
+    from mitate.verbs import keep_images
+
+    x = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    store = Store(tmp_path / "s")
+    with Engine(store, workers=0) as engine:
+        some = mi.from_arrays(x, [0, 1, 2, 0, 1, 2], classes=("low", "mid", "top"), groups=["b", "a", "", "b", "", "a"])
+        numbers = stages._groups(engine, keep_images(store, some, size=8, channels=1))
+        assert numbers is not None and numbers[0] == numbers[3] and numbers[1] == numbers[5] and len(set(numbers)) == 4
+        none = mi.from_arrays(x, [0, 1, 2, 0, 1, 2], classes=("low", "mid", "top"))
+        assert stages._groups(engine, keep_images(store, none, size=8, channels=1)) is None
+
+
+def test_a_selection_split_of_one_group_drops_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = np.arange(60) % 3
+    state = small_state("accuracy", y)
+    state.study.sizes["small"] = 2  # type: ignore[index]
+    table = answered(state, y, state.arms, replicates=2)
+    state.cells = [Cell(r, 0, "", "", "", "") for r in range(2)]
+    monkeypatch.setattr(stages, "_predictions", lambda *a, **k: table)
+    monkeypatch.setattr(stages, "_groups", lambda *a: np.zeros(60, np.int64))
+    stages.small(state, None, lambda *a: None)  # type: ignore[arg-type]
+    assert not state.dropped_arms and state.candidate is not None and {g["passed"] for g in state.gates} == {None}
+    assert [m["what"] for m in state.not_measured] == ["gains on the selection split"]
+    assert stages._labels_gate(state, "g", y, y, groups=np.zeros(60, np.int64)) is None and state.gates[-1]["passed"] is None
+
+
+def test_images_without_a_group_have_no_gain_per_group() -> None:
+    y = np.arange(30) % 3
+    state = small_state("accuracy", y)
+    state.test = answered(state, y, state.arms, replicates=3)
+    groups, names = group_numbers(["p"] * 12 + ["q"] * 10 + ["r"] + [""] * 7, [f"{i}.png" for i in range(30)])
+    assert list(answer._per_group(state, state.arms[1], confidence=0.95, groups=groups, names=names)) == ["p", "q", "r"]
+
+
+def test_the_n_of_a_recall_is_that_of_its_class_in_the_row_and_in_the_detectable_gain() -> None:
+    y = np.repeat(np.arange(3), (60, 30, 10))
+    state = small_state("recall:top", y)
+    state.test = answered(state, y, state.arms, replicates=5)
+    state.candidate = state.arms[1]
+    row = answer._arm_row(state, state.candidate, confidence=0.95, groups=None, group_names=[])
+    assert row["gain"]["n"] == row["score"]["n"] == 10 and row["gain_per_class"]["low"]["n"] == 60
+    found = answer._detectable(state, confidence=0.95, groups=None)
+    assert {o["to"] for o in found["smaller_by"] if o["change"] == "test_images"} <= {20, 40}
+    state.selection, state.test = state.test, None
+    assert answer._arm_row(state, state.candidate, confidence=0.95, groups=None, group_names=[])["gain"]["n"] == 10
+
+
+def test_the_measured_spread_of_replicates_is_what_the_overlap_was_multiplied_onto() -> None:
+    y = np.arange(100) % 3
+    state = small_state("accuracy", y, overlap=0.4)
+    state.test = answered(state, y, state.arms, replicates=5)
+    state.candidate = state.arms[1]
+    gain = stages.gain_on_test(state, state.candidate, confidence=0.95, groups=None)
+    sd = state.test.paired(state.candidate, state.baseline).mean(axis=1).std(ddof=1)
+    assert gain.se_replicates == pytest.approx(sd * np.sqrt(1 / 5 + 0.4))
+    spread = {"row_sd": sd, "image_variance": gain.se_images**2 * 100, "overlap": 0.4}
+    expected = gates.smaller_by(test_images=100, replicates=5, confidence=0.95, **spread)
+    assert answer._detectable(state, confidence=0.95, groups=None)["smaller_by"] == [{**o, "gain": pytest.approx(o["gain"])} for o in expected]
+
+
+def test_more_replicates_do_not_shrink_the_overlap_of_the_detectable_gain() -> None:
+    common = {"test_images": 10**7, "confidence": 0.95, "row_sd": 0.02, "image_variance": 0.1}
+    many = gates.detectable(replicates=10**6, overlap=0.4, **common)  # type: ignore[arg-type]
+    assert many == pytest.approx((1.95996 + 0.84162) * 0.02 * np.sqrt(0.4), rel=1e-2)
+    assert gates.smaller_by(replicates=20, **common)  # type: ignore[arg-type]
+    assert not gates.smaller_by(replicates=20, overlap=0.4, **common)  # type: ignore[arg-type]
+
+
+def test_the_overlap_of_cross_fitting_is_that_of_the_folds_that_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 images: 12 tested, 9 and 9 carved, 30 trained on in every fold."""
+    monkeypatch.setattr("mitate.studies.planning._probe", lambda *a, **k: (budget.Speeds(0.001, {"gaussian": (0.0, 0.0)}), {"gaussian": 1}))
+    plan = plan_of(60, tests=0)
+    study = plan.study  # type: ignore[attr-defined]
+    sizes = {(plan.store.get(c.test).result["images"], plan.store.get(c.train).result["images"]) for c in plan.cells}  # type: ignore[attr-defined]
+    assert sizes == {(12, 30)} and study.sizes["overlap"] == pytest.approx(0.4)
+    assert study.detectable["gain"] == gates.detectable(test_images=60, replicates=3, confidence=0.95, overlap=0.4)

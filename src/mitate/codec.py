@@ -19,6 +19,7 @@ from mitate.errors import DataError
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; above this a small file can fill the memory ("decompression bomb")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"})
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the suffix: Pillow's EPS reader would start Ghostscript
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 SYNTHETIC_TYPES = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
 _XMP = (
@@ -50,7 +51,7 @@ def decode(source: bytes | Path, *, name: str = "") -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{name} is {image.width} x {image.height} pixels.", fix="shrink it below 100 megapixels, or remove it")
             image.load()

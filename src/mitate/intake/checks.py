@@ -191,26 +191,35 @@ def _duplicates(listing: Listing, looks: Sequence[Look], rows: Sequence[int], dr
 
 
 def _near(listing: Listing, looks: Sequence[Look], rows: Sequence[int], drop: Dropper, found: list[Finding]) -> None:
-    """Near copies: the one on the train side goes; within one side the one that comes later."""
+    """Near copies: the one on the train side goes, and what copies it; within one side the one that comes later."""
     usable = list(rows)
     gone: set[int] = set()
+    stolen: set[int] = set()
     across, within, twice = [], [], []
     held = [i for i in usable if listing.rows[i].split == "test"]
     outside = [i for i in usable if listing.rows[i].split != "test"]
     leaks = [(outside[p.a], held[p.b]) for p in near_leaks([looks[i] for i in outside], [looks[i] for i in held])]
     pairs = [(usable[p.a], usable[p.b]) for p in near_pairs([looks[i] for i in usable])]
     for a, b in [*leaks, *pairs]:
-        if looks[a].digest == looks[b].digest or a in gone or b in gone:
+        if looks[a].digest == looks[b].digest or (a in gone and b in gone):
             continue
         ra, rb = listing.rows[a], listing.rows[b]
         if ra.group is not None and ra.group == rb.group and ra.split == rb.split:
             continue  # frames of one clip, pictures of one plant: they stay on one side anyway
+        if a in gone or b in gone:
+            out = a if b in gone else b
+            if not stolen.isdisjoint((a, b)) and listing.rows[out].split != "test":  # a copy of what copies a test image
+                across.append(out)
+                stolen.add(out)
+                gone.add(out)
+            continue
         if ra.split == rb.split == "test":
             twice.append(max(ra.name, rb.name))
             continue
         if (ra.split == "test") != (rb.split == "test"):
             out = b if ra.split == "test" else a
             across.append(out)
+            stolen.add(out)
         else:
             out = max(a, b, key=lambda i: _keeps(listing.rows[i]))
             within.append(out)

@@ -21,7 +21,7 @@ from typing import Any
 from mitate.codec import SUFFIXES
 from mitate.errors import DataError
 from mitate.images import FileReader
-from mitate.intake.listing import SPLITS, Listing, Row, Stamp, fields, shown
+from mitate.intake.listing import SPLITS, Listing, Row, Stamp, fields, said_split, shown
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 DEPTH = 12  # folders below the root; a tree deeper than this is a mistake or a loop
@@ -61,7 +61,7 @@ def list_folder(root: Path) -> Listing:
         said = known.get(f.path, {})
         label = said.get("label") or (unicodedata.normalize("NFC", _text(folders[0])) if folders else None)
         if "split" in said and split == "all":
-            split = SPLITS.get(said["split"].lower(), "all")
+            split = said["split"]
         more = {k: said.get(k) for k in ("group", "caption", "licence", "consent")}
         rows.append(Row(name=_text(f.path), label=label, split=split, stamp=f.stamp, **more))
         kept.append((f.path, len(folders), "label" in said))
@@ -159,6 +159,8 @@ def _metadata(root: Path, tables: list[Path], there: set[str]) -> dict[str, dict
             where = f"{shown(table.as_posix())} line {number}"
             if "file" not in said:
                 raise DataError(f"{where} names no file.", fix="add a column file_name")
+            if "split" in said:
+                said["split"] = said_split(said["split"], where)
             path = PurePosixPath(said["file"].replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts:
                 raise DataError(f"{where} leaves the folder: {shown(said['file'])}.", fix="name files below the folder of the metadata file")

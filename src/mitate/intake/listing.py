@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,6 +22,7 @@ from mitate.images import BytesReader, FileReader, Reader, _Rows
 SPLITS = {
     "train": "train", "training": "train", "test": "test", "testing": "test",
     "val": "selection", "valid": "selection", "validation": "selection", "dev": "selection", "selection": "selection",
+    "eval": "selection", "evaluation": "selection",
     "holdout": "holdout", "hold_out": "holdout", "hold-out": "holdout", "heldout": "holdout", "held_out": "holdout", "held-out": "holdout",
 }  # fmt: skip
 COLUMNS = {
@@ -155,6 +157,22 @@ def split_name(word: str) -> str | None:
     """The split that a folder or file name means (`train-00000-of-00002` is train), or None."""
     lower = word.lower()
     return SPLITS.get(lower) or SPLITS.get(re.split(r"[-.]", lower, maxsplit=1)[0]) or SPLITS.get(re.split(r"[-_.]", lower, maxsplit=1)[0])
+
+
+def split_of_file(file: Path, root: Path) -> str:
+    """The split that a shard's own name or its folder below `root` means, or "all"."""
+    inside = file.relative_to(root).parts if file.is_relative_to(root) else (file.name,)
+    return split_name(file.name) or next((s for part in inside[:-1] if (s := split_name(part))), "all")
+
+
+def said_split(word: str, where: str) -> str:
+    """The split that a metadata cell means; DataError for a word that means none, since its images would go to training."""
+    word = word.strip()
+    if split := SPLITS.get(word.lower()):
+        return split
+    if word.lower() == "all":
+        return "all"
+    raise DataError(f"{where} names an unknown split {shown(word)!r}.", fix="write train, selection (val, dev, eval), holdout or test, or leave the cell empty")
 
 
 def shown(name: str, limit: int = 90) -> str:

@@ -17,7 +17,7 @@ from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet
 from mitate.intake import arrays, imagefolder, shards, tables
 from mitate.intake.checks import Finding, broken, check
-from mitate.intake.listing import SPLITS, Listing, Readers, Row, shown
+from mitate.intake.listing import SPLITS, Listing, Readers, Row, shown, split_of_file
 from mitate.intake.seen import Look, look
 from mitate.intake.splits import Splits
 from mitate.intake.splits import split as split_sets
@@ -160,9 +160,9 @@ def _list_folder(folder: Path) -> Listing:
         raise DataError(f"{shown(str(folder))} cannot be read ({wrong.strerror}).", fix="check its permissions") from wrong
     if not any(p.suffix.lower() in codec.SUFFIXES for p in files):
         if found := [p for p in files if p.suffix in tables.SUFFIXES and p.is_file()]:
-            return tables.list_tables([(p, tables.split_of_file(p, folder)) for p in found], name=folder.name)
+            return tables.list_tables([(p, split_of_file(p, folder)) for p in found], name=folder.name)
         if found := [p for p in files if p.name.endswith(shards.TAR) and p.is_file()]:
-            return shards.list_shards(found, name=folder.name)
+            return shards.list_shards(found, name=folder.name, root=folder)
         if len(found := [p for p in files if p.suffix == ".npz" and p.is_file()]) == 1:
             return arrays.list_npz(found[0])
     return imagefolder.list_folder(folder)
@@ -177,8 +177,7 @@ def _list_file(path: Path) -> Listing:
     if path.suffix in kinds:
         return kinds[path.suffix]()
     if path.name.endswith(shards.TAR):
-        listing = shards.list_shards([path], name=path.name.partition(".")[0])
-        return replace(listing, rows=tuple(replace(row, split="all") for row in listing.rows))
+        return shards.list_shards([path], name=path.name.partition(".")[0])
     if path.suffix.lower() in codec.SUFFIXES:
         raise DataError(f"{shown(str(path))} is one image, not a folder of them.", fix="give the folder that holds one folder a class")
     fix = "unpack it and give the folder" if path.suffix in (".zip", ".7z", ".rar") else "give a folder of images, or a file .npz, .parquet, .arrow, .tar"

@@ -23,7 +23,7 @@ from mitate.intake.listing import Listing, Stamp
 from mitate.store import Store, write_text
 
 VERSION = 1  # raise it when decoding or thumbnails change
-RULE = 1  # raise it when the rule of near-duplicates changes
+RULE = 2  # raise it when the rule of near-duplicates changes
 WORTH_KEEPING = 2000  # images; below this comparing takes under a second
 LARGEST = 200_000_000  # bytes, about 130,000 images; above this the memory starts afresh
 

@@ -16,10 +16,11 @@ from typing import Any
 from mitate import codec
 from mitate.errors import DataError
 from mitate.images import Reader
-from mitate.intake.listing import Listing, Row, Stamp, fields, shown, split_name
+from mitate.intake.listing import Listing, Row, Stamp, fields, said_split, shown, split_of_file
 
 TAR = (".tar", ".tar.gz", ".tgz")
 SIDECARS = frozenset({"cls", "json", "txt"})
+MAX_IMAGE = 1 << 28  # bytes; a member of a compressed shard is read into memory, and a few bytes can unpack to any number
 MAX_SIDECAR = 1 << 20  # bytes; a label or a caption is far smaller
 
 
@@ -53,8 +54,11 @@ class ShardReader:
         return codec.decode(self.blob(i), name=f"{self.files[self.places[i][0]].name} image {i}").pixels
 
 
-def list_shards(files: Sequence[Path], *, name: str) -> Listing:
-    """The images of WebDataset shards, in shard order; a shard called train-* or test-* gives the split."""
+def list_shards(files: Sequence[Path], *, name: str, root: Path | None = None) -> Listing:
+    """The images of WebDataset shards, in shard order. Below a `root`, a shard's name or folder gives the split: train-*, test/*.
+
+    Where it gives none, a `split` in an image's .json does.
+    """
     rows: list[Row] = []
     places: list[tuple[int, int, int]] = []
     blobs: list[bytes] = []
@@ -62,12 +66,14 @@ def list_shards(files: Sequence[Path], *, name: str) -> Listing:
     several = len(files) > 1
     for number, file in enumerate(files):
         stat = file.stat()
-        split = split_name(file.name) or "all"
+        inside = file.relative_to(root).as_posix() if root else file.name
+        split = split_of_file(file, root) if root else "all"
         for key, image, said in _samples(file, keep=packed):
-            where = f"{file.name}/{key}" if several else key
+            where = f"{inside}/{key}" if several else key
             more = {k: said.get(k) for k in ("label", "group", "caption", "licence", "consent")}
             stamp = Stamp(f"{file.resolve()}#{key}", stat.st_size, stat.st_mtime_ns)
-            rows.append(Row(name=where, split=split, stamp=stamp, **more))
+            mine = said_split(said["split"], where) if "split" in said and split == "all" else split
+            rows.append(Row(name=where, split=mine, stamp=stamp, **more))
             places.append((number, image.offset, image.size))
             blobs.append(image.data)
     if not rows:
@@ -99,6 +105,8 @@ def _samples(file: Path, *, keep: bool) -> list[tuple[str, _Image, dict[str, str
                 if "." + suffix.rpartition(".")[2] in codec.SUFFIXES:
                     if key in images:
                         raise DataError(f"{file.name} has two images under the key {shown(key)}.", fix="give each image a key of its own")
+                    if member.size > MAX_IMAGE:
+                        raise DataError(f"{file.name}: {shown(member.name)} is {member.size} bytes.", fix="keep each image under 256 MB")
                     data = _data(tar, member) if keep else b""
                     images[key] = (member.name, _Image(member.offset_data, member.size, data))
                 elif suffix in SIDECARS:

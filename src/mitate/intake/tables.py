@@ -16,7 +16,7 @@ from typing import Any
 
 from mitate import codec
 from mitate.errors import DataError, MissingExtra
-from mitate.intake.listing import COLUMNS, Listing, Row, Stamp, fields, label_name, shown, split_name
+from mitate.intake.listing import COLUMNS, Listing, Row, Stamp, fields, label_name, said_split, shown, split_name
 
 SUFFIXES = (".parquet", ".arrow")
 
@@ -71,13 +71,14 @@ def list_tables(files: Sequence[tuple[Path, str]], *, name: str, beside: Path | 
         for row, values in enumerate(others if others else [{}] * table.num_rows):
             said = fields({k: v for k, v in values.items() if k != label}, classes)
             value = values.get(label) if label else None
-            index = counts.get(split, 0)
-            counts[split] = index + 1
+            part = said_split(said["split"], f"{file.name} row {row}") if "split" in said and split == "all" else split
+            index = counts.get(part, 0)
+            counts[part] = index + 1
             rows.append(
                 Row(
-                    name=f"{split}/{index}" if split != "all" else str(index),
+                    name=f"{part}/{index}" if part != "all" else str(index),
                     label=None if value is None else label_name(value, classes),
-                    split=split,
+                    split=part,
                     stamp=Stamp(f"{file.resolve()}#{column}#{row}", stat.st_size, stat.st_mtime_ns),
                     **{k: said.get(k) for k in ("group", "caption", "licence", "consent")},
                 )
@@ -126,12 +127,6 @@ def list_hub(name: str) -> Listing:
     if not files:
         raise DataError(f"hf:{name} has no local files after loading.", fix="save it with save_to_disk and give the folder")
     return list_tables(files, name=repo.rpartition("/")[2], beside=Path(datasets.config.HF_CACHE_HOME))
-
-
-def split_of_file(file: Path, root: Path) -> str:
-    """The split that a shard's own name or its folder below `root` means, or "all"."""
-    inside = file.relative_to(root).parts if file.is_relative_to(root) else (file.name,)
-    return split_name(file.stem) or next((s for part in inside[:-1] if (s := split_name(part))), "all")
 
 
 def _pyarrow() -> Any:

@@ -148,9 +148,7 @@ def _per_class(state: State, arm: Arm, *, confidence: float, groups: np.ndarray 
     """Gain in recall of each class; no interval for a class with fewer than five test images."""
     assert state.test is not None
     y = state.test.y
-    return {
-        name: _part(state, arm, rows=np.flatnonzero(y == k), confidence=confidence, groups=groups) for k, name in enumerate(state.measure.classes)
-    }
+    return {name: _part(state, arm, rows=np.flatnonzero(y == k), confidence=confidence, groups=groups) for k, name in enumerate(state.measure.classes)}
 
 
 def _per_group(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None, names: Sequence[str]) -> dict[str, Any]:

@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mitate.engine import Engine
 from mitate.errors import SettingError
-from mitate.images import ImageSet
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain, record
 from mitate.store import Entry, Store, disk_errors, write_json, write_text
 from mitate.studies import answer, evidence, gates, stages
+from mitate.studies.arms import group_numbers
 from mitate.studies.planning import Pilot, Plan, plan_pilot
 from mitate.study import Job, Run, Study
 
@@ -146,7 +144,7 @@ def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall
     spent = evidence.write_jobs(state, run.folder)
     evidence.write_samples(state, plan.store, run.folder)
     images = evidence.write_candidate(state, plan.store, run.folder)
-    groups, names = _groups(plan.test)
+    groups, names = group_numbers(plan.test.groups, plan.test.names)
     confidence = gates.CONFIDENCE[(look or 1) - 1]
     lines = [json.dumps(plain(score), ensure_ascii=False) for score in answer.scores(state, confidence=confidence, groups=groups)]
     write_text(run.folder / "scores.jsonl", "\n".join(lines) + "\n")
@@ -173,13 +171,3 @@ def _earlier(run: Run, look: int) -> list[dict[str, Any]]:
         if (run.folder / f"look{number}" / "decision.json").is_file():
             found = list(Run(run.folder / f"look{number}").decision["looks"])
     return found
-
-
-def _groups(images: ImageSet) -> tuple[np.ndarray | None, list[str]]:
-    """Group numbers int64 [n] and their names; an image without a group is on its own."""
-    if images.groups is None:
-        return None, []
-    keys = [g or f"image {images.names[i]}" for i, g in enumerate(images.groups)]
-    names = sorted(set(keys))
-    index = {name: i for i, name in enumerate(names)}
-    return np.asarray([index[k] for k in keys]), names

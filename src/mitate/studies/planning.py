@@ -20,7 +20,7 @@ from mitate.runtime import seed_of
 from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Store, file_digest
 from mitate.studies import budget, gates
-from mitate.studies.arms import Cell
+from mitate.studies.arms import Cell, overlap_of
 from mitate.studies.sources import Source as GeneratorSource
 from mitate.studies.sources import source_of
 from mitate.study import Study
@@ -184,6 +184,8 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     arms = tuple(dict.fromkeys([recipes.BASELINE, *(recipes.parse(a).name for a in asked.arms)]))
     arms = recipes.DEFAULT_ARMS if set(arms) == set(recipes.DEFAULT_ARMS) else arms
     n_folds = splits.n_folds if splits.cross_fit else 1
+    per_class = asked.per_class or None
+    overlap = overlap_of(folds(data.train_side, 0, n_folds=n_folds, seed=asked.seed, per_class=per_class)) if splits.cross_fit else 0.0
     small = 0 if splits.cross_fit else budget.SMALL
     speeds, steps = _probe(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
     chosen, long_steps, estimates = budget.choose(
@@ -222,13 +224,14 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "small": small,
             "full": [chosen.full],
             "folds": n_folds,
+            "overlap": overlap,
             "cross_fit": splits.cross_fit,
             "candidate": _fixed_candidate(chosen.arms),
             "backbone": backbone,
             "measure": measures.freeze(measure),
         },  # fmt: skip
         gates=_gates(asked, cross_fit=splits.cross_fit),
-        detectable=_detectable(measure, everything, replicates=chosen.full),
+        detectable=_detectable(measure, everything, replicates=chosen.full, overlap=overlap),
         estimates={**estimates, "workers": float(max(1, workers))},
     )
 
@@ -272,14 +275,16 @@ def _gates(asked: Pilot, *, cross_fit: bool) -> tuple[dict[str, Any], ...]:
     return tuple(rules)
 
 
-def _detectable(measure: measures.Measure, test: ImageSet, *, replicates: int) -> dict[str, Any]:
+def _detectable(measure: measures.Measure, test: ImageSet, *, replicates: int, overlap: float) -> dict[str, Any]:
     """The smallest detectable gain from planning values. A recall counts its own class alone; costs scale with their own mean."""
-    n = len(test) if measure.target is None else int((test.y == measure.target).sum())
+    n = measure.counted(test.y)
     unit = 1.0
     if measure.costs is not None:
         wrong = [v for i, row in enumerate(measure.costs) for j, v in enumerate(row) if i != j]
         unit = abs(sum(wrong) / len(wrong)) or 1.0
-    spread = {"row_sd": gates.PLAN_ROW_SD * unit, "image_variance": gates.PLAN_IMAGE_VARIANCE * unit**2, "confidence": gates.CONFIDENCE[0]}
+    spread = {
+        "row_sd": gates.PLAN_ROW_SD * unit, "image_variance": gates.PLAN_IMAGE_VARIANCE * unit**2, "confidence": gates.CONFIDENCE[0], "overlap": overlap,
+    }  # fmt: skip
     gain = gates.detectable(test_images=n, replicates=replicates, **spread)
     return {"gain": gain, "test_images": n, "replicates": replicates, "smaller_by": gates.smaller_by(test_images=n, replicates=replicates, **spread)}
 
