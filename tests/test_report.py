@@ -84,6 +84,24 @@ def test_the_verdict_of_a_go_has_its_gain_interval_and_what_got_worse(tmp_path: 
     assert "But worse, beyond chance: cercospora (−8.30 points)" in text
 
 
+def test_real_images_that_did_better_than_candidate_and_baseline_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "more_evidence")
+
+    def scored(real: float) -> str:
+        def change(decision: dict) -> None:
+            for arm in decision["arms"]:
+                if arm["role"] in ("candidate", "baseline"):
+                    arm["split"], arm["score"] = "test", {"value": {"candidate": 0.70, "baseline": 0.75}[arm["role"]], "low": 0.6, "high": 0.8, "n": 90}
+                elif arm["generator"] is None:
+                    arm["split"], arm["role"], arm["score"] = "test", "exploratory", {"value": real, "low": real, "high": real, "n": 90}
+
+        edit(run, "decision.json", change)
+        return text_of(write_report(Run(run)))
+
+    assert "Real images alone did better" in scored(0.80)
+    assert "Real images alone did better" not in scored(0.72), "better than the candidate, but not than the baseline"
+
+
 def test_a_closed_test_split_gives_no_gain_but_the_reason(tmp_path: Path) -> None:
     text = text_of(write_report(Run(make_run(tmp_path, "stop_futile"))))
     assert "Not measured the test split was not opened" in text

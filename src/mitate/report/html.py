@@ -81,14 +81,21 @@ class Page(Record):
         return found
 
     def _better_real(self) -> list[str]:
-        """Arms of real images alone that score above the candidate on the test split."""
-        scores = {}
+        """Arms of real images alone that score above both the candidate and the baseline on the test split."""
+        found: list[str] = []
+        scores: dict[str, float] = {}
         for arm in self.decision.get("arms", []):
             score = as_number(as_mapping(arm.get("score")).get("value"))
-            if score is not None and arm.get("split") == "test":
-                scores[str(arm.get("label"))] = (score, arm.get("generator") is None and arm.get("role") != "baseline", arm.get("role") == "candidate")
-        least = max((score for score, _, candidate in scores.values() if candidate), default=None)
-        return [label for label, (score, real, _) in scores.items() if real and least is not None and score > least]
+            if score is None or arm.get("split") != "test":
+                continue
+            if arm.get("role") in ("candidate", "baseline"):
+                scores[str(arm["role"])] = score
+            elif arm.get("generator") is None:
+                scores[str(arm.get("label"))] = score
+                found.append(str(arm.get("label")))
+        if "candidate" not in scores:
+            return []
+        return [label for label in found if scores[label] > max(scores["candidate"], scores.get("baseline", 0.0))]
 
     @property
     def meeting(self) -> list[str]:
