@@ -18,7 +18,7 @@ import numpy as np
 from mitate import registry
 from mitate.errors import DataError, JobError, MitateError
 from mitate.generator import Generator, Pixels, image_seeds
-from mitate.images import ArrayReader, ImageSet
+from mitate.images import ImageSet
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads
 from mitate.settings import record
@@ -106,16 +106,6 @@ def read_pixels(entry: Entry) -> Pixels:
 
 def read_facts(entry: Entry) -> dict[str, Any]:
     return json.loads(entry.path("facts.json").read_text(encoding="utf-8"))
-
-
-def as_images(entry: Entry, *, name: str) -> ImageSet:
-    """A stored set as an ImageSet."""
-    data, facts = read_pixels(entry), read_facts(entry)
-    groups = facts.get("groups")
-    return ImageSet(
-        name=name, classes=tuple(facts["classes"]), labels=tuple(int(k) for k in data.y), digests=tuple(facts["digests"]), reader=ArrayReader(data.x),
-        names=tuple(facts["names"]), groups=tuple(groups) if groups else None,
-    )  # fmt: skip
 
 
 # the verbs ------------------------------------------------------------------------------------------------------------
