@@ -56,7 +56,9 @@ def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unse
     facts = entry.result
     if list(facts.get("classes", [])) != list(classes) or tuple(facts.get("shape", ())) != shape:
         drawn = f"{facts.get('shape', ['?'])[0]} px, classes {', '.join(facts.get('classes', []))}"
-        raise SettingError(f"The generator {name!r} draws other images ({drawn}).", fix="fit one on these images: mitate fit")
+        same = list(facts.get("classes", [])) == list(classes) and tuple(facts.get("shape", ()))[2:] == shape[2:]
+        fix = f"give --size {facts['shape'][0]}, or fit one at {shape[0]} px" if same else "fit one on these images: mitate fit"
+        raise SettingError(f"The generator {name!r} draws other images ({drawn}).", fix=fix)
     trained, chosen = _fitted_on(entry, store)
     test, selection, holdout = [set(images.digests) for images in unseen] + [set()] * (3 - len(unseen))
     if shared := len(trained & (test | selection | holdout)) + len(chosen & (test | holdout)):
