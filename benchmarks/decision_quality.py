@@ -1,14 +1,25 @@
 """Is the verdict right as often as it says? The pilot's own rule on simulated worlds whose truth is known.
 
-    python benchmarks/decision_quality.py [--worlds 10000] [--out benchmarks/results/decision_quality.jsonl]
+    python benchmarks/decision_quality.py [--worlds 10000] [--only-part verdict,choice,worth] [--summary]
 
-A world has test images of differing difficulty, on which the candidate helps some and hurts others; replicates whose gains differ
-(normal, or heavy-tailed with a generator that sometimes fails); answers that are right or wrong. The true gain is fixed by
-calibration: it is the mean over images and replicates that the world is drawn from. Every world is judged by `two_way` and `decide`
-as a pilot does it, at one look and at three (five more replicates each, on the same test images). Several candidates: the best of six
-arms on a selection split of 100 images and two replicates is judged on fresh replicates.
+A world has test images of differing difficulty, on which the candidate helps some and hurts others; replicates whose gains differ;
+answers that are right or wrong. Five kinds of world:
 
-One JSON line a cell: rates with their Monte Carlo standard error. Resumable: finished cells of the file are skipped.
+    normal     replicates and images differ normally, in logits
+    heavy      a replicate's gain has Student's t with 3 degrees of freedom, and one generator fit in ten fails by a whole logit
+    discrete   images are hopeless, open or easy; a replicate is lucky, plain or unlucky
+    grouped    test images come in groups of ten (plants, patients) that the candidate helps or hurts together
+    shared     one generator for all replicates, as with a folder of images: its own luck is in every row. The truth is that of this generator
+
+The true gain is fixed by calibration on 400,000 draws. Every world is judged by `two_way` and `decide` as a pilot does it, at up to three
+looks, each with five more replicates on the same test images. `verdict` cells: coverage of the first interval, rates of each answer after
+one look and after three, at no effect, the worthwhile gain itself (the worst place for a false go and a false stop), harm, a large gain,
+and 1 to 3 smallest detectable gains above the worthwhile one. `choice` cells: the whole chain, from six arms on a selection split through
+the reach gate to the verdict. `worth` cells: is the real-image equivalent in its interval?
+
+False go: `go` while the true gain is at most the worthwhile one. False stop: `stop` while it is above (at the edge itself: as if just above).
+One JSON line a cell, in results/decision_quality.jsonl: rates with their Monte Carlo standard error. Resumable: finished cells are skipped.
+`--summary` prints the table of docs/statistics.md and ends with exit code 1 where a cell is outside its limits.
 """
 
 from __future__ import annotations
@@ -17,157 +28,345 @@ import argparse
 import itertools
 import json
 import math
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mitate.metrics.intervals import two_way
+from mitate.metrics.intervals import pooled_row_se, two_way
 from mitate.runtime import seed_of
 from mitate.studies import gates
+from mitate.studies.arms import Arm
+from mitate.studies.stages import additive
 
 WORTHWHILE = 0.01
 MORE = 5  # replicates that a further look adds
-ARMS = 6
 PLAYED = 400_000  # draws of (image, replicate) by which a world's true gain is set
+KINDS = ("normal", "heavy", "discrete", "grouped", "shared")
+GAINS = {"none": 0.0, "worthwhile": WORTHWHILE, "harm": -0.05, "large": 0.15}
+STEPS = (1, 2, 3)  # smallest detectable gains above the worthwhile one
+GROUP = 10
+LIMITS = {"false_go": 0.05, "false_stop": 0.10, "coverage": 0.94, "mean_coverage": 0.97, "power": 0.8}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One kind of world."""
+class World:
+    """One kind of world, in logits."""
 
-    gain: float  # true gain of the candidate, share of images
-    replicates: int
-    images: int
-    tails: str  # normal, heavy
-    row_sd: float = 0.35  # spread of a replicate's gain, in logits: about 4 points
-    image_sd: float = 0.8  # spread of the gain over images, in logits
-    difficulty: float = 2.0  # spread of difficulty, in logits
-    level: float = 1.2  # mean logit of the baseline
+    kind: str
+    row_sd: float = 0.35  # spread of a replicate's gain: about 4 points
+    image_sd: float = 0.8  # spread of the gain over images
+    difficulty: float = 2.0  # spread of difficulty
+    level: float = 1.2  # mean of the baseline
 
+    def rows(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """What a replicate adds to the candidate; the calibration sees its mean."""
+        if self.kind == "heavy":
+            return self.row_sd * rng.standard_t(3, shape) / math.sqrt(3) - (rng.random(shape) < 0.1)
+        if self.kind == "discrete":
+            return rng.integers(-1, 2, shape) * 0.45
+        return rng.normal(0, self.row_sd, shape)
 
-def rows(rng: np.random.Generator, cell: Cell, shape: tuple[int, ...]) -> np.ndarray:
-    """What a replicate adds to the candidate's logit; mean 0 is not needed, the calibration sees it."""
-    if cell.tails == "normal":
-        return rng.normal(0, cell.row_sd, shape)
-    failed = rng.random(shape) < 0.1
-    return cell.row_sd * rng.standard_t(3, shape) / math.sqrt(3) - failed * 1.0
+    def shared(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """What one generator adds to all its replicates."""
+        return rng.normal(0, 0.25, shape) if self.kind == "shared" else np.zeros(shape)
 
-
-def shift_for(cell: Cell) -> float:
-    """The candidate's mean logit above the baseline that gives the cell's true gain, by bisection on one large fixed draw."""
-    rng = np.random.default_rng(0)
-    base = cell.level + rng.normal(0, cell.difficulty, PLAYED)
-    extra = rng.normal(0, cell.image_sd, PLAYED) + rows(rng, cell, (PLAYED,))
-    noise = rng.normal(0, 0.5 * cell.row_sd, PLAYED)
-    target = (1 / (1 + np.exp(-(base + noise)))).mean() + cell.gain
-    low, high = -8.0, 8.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (1 / (1 + np.exp(-(base + extra + middle)))).mean() < target else (low, middle)
-    return (low + high) / 2
+    def images(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Baseline logit of n images, and what the candidate adds to each."""
+        if self.kind == "discrete":
+            base = rng.choice(np.asarray([-6.0, 0.0, 6.0]), n, p=[0.1, 0.4, 0.5])
+        else:
+            base = self.level + rng.normal(0, self.difficulty, n)
+        if self.kind == "grouped":
+            together = rng.normal(0, 0.6, -(-n // GROUP)).repeat(GROUP)[:n]
+            return base, together + rng.normal(0, math.sqrt(self.image_sd**2 - 0.36), n)
+        return base, rng.normal(0, self.image_sd, n)
 
 
-def draw(rng: np.random.Generator, cell: Cell, shift: float, replicates: int) -> np.ndarray:
-    """Paired differences, int8 [replicates, images], of one world."""
-    n = cell.images
-    base = (cell.level + rng.normal(0, cell.difficulty, n)).astype(np.float32)
-    help_ = rng.normal(0, cell.image_sd, n).astype(np.float32)
-    candidate = rows(rng, cell, (replicates, 1)).astype(np.float32) + np.float32(shift)
-    baseline = rng.normal(0, 0.5 * cell.row_sd, (replicates, 1)).astype(np.float32)
-    first = rng.random((replicates, n), dtype=np.float32) < 1 / (1 + np.exp(-(base + help_ + candidate)))
-    second = rng.random((replicates, n), dtype=np.float32) < 1 / (1 + np.exp(-(base + baseline)))
-    return first.astype(np.int8) - second.astype(np.int8)
+def groups_of(world: World, n: int) -> np.ndarray | None:
+    return np.arange(n) // GROUP if world.kind == "grouped" else None
 
 
-def judge(cell: Cell, worlds: int) -> dict[str, object]:
-    """Rates over `worlds` worlds of one kind."""
-    rng = np.random.default_rng(seed_of("worlds", json.dumps(asdict(cell), sort_keys=True)))
-    shift = shift_for(cell)
-    most = cell.replicates + 2 * MORE
-    covered = above = 0
-    first: dict[str, int] = {"go": 0, "stop": 0, "more evidence": 0}
-    after: dict[str, int] = {"go": 0, "stop": 0, "more evidence": 0}
+class Truth:
+    """The true gain of a world as a function of the candidate's mean logit above the baseline, and its inverse."""
+
+    def __init__(self, world: World) -> None:
+        rng = np.random.default_rng(0)
+        self._base, help_ = world.images(rng, PLAYED)
+        self._extra = help_ + world.rows(rng, (PLAYED,))
+        self._shared = world.shared(rng, (PLAYED,))
+        self._level = sigmoid(self._base + rng.normal(0, 0.5 * world.row_sd, PLAYED)).mean()
+        self._shifts = np.linspace(-4, 4, 65)
+        self._gains = np.asarray([sigmoid(self._base + self._extra + s).mean() - self._level for s in self._shifts])
+
+    def of(self, shift: float) -> float:
+        """True gain of a generator whose candidate stands `shift` logits above the baseline."""
+        return float(np.interp(shift, self._shifts, self._gains))
+
+    def shift_for(self, gain: float) -> float | None:
+        """The shift that gives this gain on average over generators; None where no shift can."""
+        low, high = -4.0, 4.0
+        if not self._mean(low) < gain < self._mean(high):
+            return None
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._mean(middle) < gain else (low, middle)
+        return (low + high) / 2
+
+    def _mean(self, shift: float) -> float:
+        if not self._shared.any():
+            return self.of(shift)
+        return float(np.interp(shift + self._shared[:20_000], self._shifts, self._gains).mean())
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+class Draw:
+    """One world: its test images are fixed, replicates are drawn as they are asked for."""
+
+    def __init__(self, rng: np.random.Generator, world: World, n: int, shift: float) -> None:
+        self._rng, self._world, self._n = rng, world, n
+        base, help_ = world.images(rng, n)
+        self.shift = shift + float(world.shared(rng, (1,))[0])
+        self._base, self._help = base.astype(np.float32), (base + help_).astype(np.float32)
+
+    def rows(self, replicates: int) -> np.ndarray:
+        """Paired differences, float64 [replicates, n]."""
+        rng, shape = self._rng, (replicates, self._n)
+        candidate = (self._world.rows(rng, (replicates, 1)) + self.shift).astype(np.float32)
+        baseline = rng.normal(0, 0.5 * self._world.row_sd, (replicates, 1)).astype(np.float32)
+        first = rng.random(shape, dtype=np.float32) < sigmoid(self._help + candidate)
+        second = rng.random(shape, dtype=np.float32) < sigmoid(self._base + baseline)
+        return first.astype(np.float64) - second
+
+
+def rate(hits: float, worlds: int) -> dict[str, float]:
+    share = hits / worlds
+    return {"value": share, "se": math.sqrt(max(share * (1 - share), 1 / worlds) / worlds)}
+
+
+# the verdict ----------------------------------------------------------------------------------------------------------
+
+
+def verdict_cell(world: World, truth: Truth, place: str, gain: float, *, replicates: int, images: int, worlds: int) -> dict[str, Any]:
+    """Rates over `worlds` worlds of one kind at one true gain."""
+    rng = np.random.default_rng(seed_of("worlds", world.kind, place, replicates, images))
+    shift = truth.shift_for(gain)
+    assert shift is not None
+    groups = groups_of(world, images)
+    covered = covered_mean = false_go = false_stop = 0
+    answers = {look: {"go": 0, "stop": 0, "more evidence": 0} for look in (1, 3)}
     printed = []
     for _ in range(worlds):
-        table = draw(rng, cell, shift, most).astype(np.float64)
-        verdict = "more evidence"
+        drawn = Draw(rng, world, images, shift)
+        true = truth.of(drawn.shift) if world.kind == "shared" else gain
+        table, verdict = drawn.rows(replicates), "more evidence"
         for look, confidence in enumerate(gates.CONFIDENCE):
-            found = two_way(table[: cell.replicates + look * MORE], confidence=confidence)
+            if look:
+                table = np.concatenate([table, drawn.rows(MORE)])
+            found = two_way(table, confidence=confidence, groups=groups, low_share=gates.LOW_SHARE)
             if look == 0:
-                covered += found.low <= cell.gain <= found.high
-                above += found.low > cell.gain
+                covered += found.low <= true <= found.high
+                covered_mean += found.low <= gain <= found.high
                 printed.append(gates.detectable_from(found, confidence=confidence))
             verdict = gates.decide(found, worthwhile=WORTHWHILE)
             if look == 0:
-                first[verdict] += 1
+                answers[1][verdict] += 1
             if verdict != "more evidence":
                 break
-        after[verdict] += 1
-
-    def rate(hits: int) -> dict[str, float]:
-        share = hits / worlds
-        return {"value": share, "se": math.sqrt(max(share * (1 - share), 1 / worlds) / worlds)}
-
+        answers[3][verdict] += 1
+        false_go += verdict == "go" and true <= WORTHWHILE + 1e-12
+        false_stop += verdict == "stop" and true >= WORTHWHILE - 1e-12
     return {
-        **asdict(cell), "worlds": worlds, "coverage": rate(covered), "missed_above": rate(above), "detectable": float(np.median(printed)),
-        "one_look": {k: rate(v) for k, v in first.items()}, "three_looks": {k: rate(v) for k, v in after.items()},
+        "part": "verdict", "kind": world.kind, "place": place, "gain": gain, "replicates": replicates, "images": images, "worlds": worlds,
+        "coverage": rate(covered, worlds), "coverage_over_generators": rate(covered_mean, worlds) if world.kind == "shared" else None,
+        "false_go": rate(false_go, worlds), "false_stop": rate(false_stop, worlds), "detectable": float(np.median(printed)),
+        "one_look": {k: rate(v, worlds) for k, v in answers[1].items()}, "three_looks": {k: rate(v, worlds) for k, v in answers[3].items()},
     }  # fmt: skip
 
 
-def choose_and_judge(images: int, replicates: int, worlds: int, *, fresh: bool) -> dict[str, object]:
-    """False `go` when the best of six useless arms on the selection split is judged, on fresh replicates or on the ones that chose it."""
-    cell = Cell(0.0, replicates, images, "normal")
-    small = Cell(0.0, 2, 100, "normal")
-    rng = np.random.default_rng(seed_of("choice", images, replicates, int(fresh)))
-    shift = shift_for(cell)
-    goes = 0
+def verdict_cells(worlds: int) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+    """(what names the cell, what computes it). The power cells of a world need its printed smallest detectable gain, so they come after."""
+    for images, kind in itertools.product((30, 150, 1000, 10_000), KINDS):
+        if kind == "grouped" and images < 150:
+            continue  # three groups of plants: nobody's test split
+        world = World(kind)
+        truth = Truth(world)
+        for replicates in (3, 5, 10):
+            sizes = {"replicates": replicates, "images": images}
+            steps: list[float] = []
+            for place in (*GAINS, *(f"{k} steps above" for k in STEPS)):
+                name = {"part": "verdict", "kind": kind, "place": place, **sizes}
+
+                def compute(place: str = place, world: World = world, truth: Truth = truth, sizes: dict[str, int] = sizes, steps: list[float] = steps) -> Any:
+                    if place in GAINS:
+                        gain = GAINS[place]
+                    else:
+                        if not steps:
+                            steps.append(_printed(world, truth, **sizes))
+                        gain = WORTHWHILE + int(place.split()[0]) * steps[0]
+                    if truth.shift_for(gain) is None:
+                        return None
+                    return verdict_cell(world, truth, place, gain, worlds=worlds, **sizes)
+
+                yield name, compute
+
+
+def _printed(world: World, truth: Truth, *, replicates: int, images: int) -> float:
+    """The smallest detectable gain that a run prints: median over worlds at the worthwhile gain."""
+    rng = np.random.default_rng(seed_of("printed", world.kind, replicates, images))
+    shift = truth.shift_for(WORTHWHILE)
+    assert shift is not None
+    tables = (Draw(rng, world, images, shift).rows(replicates) for _ in range(500))
+    found = (two_way(t, confidence=0.95, groups=groups_of(world, images), low_share=gates.LOW_SHARE) for t in tables)
+    return float(np.median([gates.detectable_from(f, confidence=0.95) for f in found]))
+
+
+# the choice -----------------------------------------------------------------------------------------------------------
+
+ARMS = tuple(Arm(r, g) for r in ("mixed+augment", "balanced+augment", "bridged+++augment") for g in ("vae", "diffusion"))
+CHOICES = {"all useless": [0.0] * 6, "all worthwhile": [WORTHWHILE] * 6, "one good": [0.05] + [0.0] * 5, "all good": [0.05] * 6, "all harmful": [-0.05] * 6}
+SELECTION = 100  # images of the selection split
+SMALL = 2  # replicates on it
+
+
+def choice_cell(kind: str, place: str, *, replicates: int, images: int, worlds: int) -> dict[str, Any]:
+    """From six arms on the selection split to the verdict on fresh replicates, as a pilot does it."""
+    rng = np.random.default_rng(seed_of("choice", kind, place, replicates, images))
+    world = World(kind)
+    truth = Truth(world)
+    gains = dict(zip(ARMS, CHOICES[place], strict=True))
+    shifts = {arm: float(truth.shift_for(gain)) for arm, gain in gains.items()}  # type: ignore[arg-type]
+    counts = {"go": 0, "stop": 0, "more evidence": 0, "futile": 0}
+    false_go = false_stop = missed = on_same = 0
     for _ in range(worlds):
-        luck = [rows(rng, cell, (2, 1)) for _ in range(ARMS)]
-        seen = [_with_rows(rng, small, shift, one).mean() for one in luck]
-        best = luck[int(np.argmax(seen))]
-        table = draw(rng, cell, shift, replicates) if fresh else _with_rows(rng, cell, shift, np.concatenate([best, rows(rng, cell, (replicates - 2, 1))]))
-        goes += gates.decide(two_way(table.astype(np.float64), confidence=gates.CONFIDENCE[0]), worthwhile=0.0) == "go"
-    share = goes / worlds
+        tables = _selection(rng, world, shifts)
+        pooled = pooled_row_se(list(tables.values()))
+        intervals = {arm: two_way(t, confidence=gates.CONFIDENCE[0], se_replicates=pooled) for arm, t in tables.items()}
+        alive = [arm for arm in ARMS if intervals[arm].high >= WORTHWHILE]
+        if not alive:
+            counts["futile"] += 1
+            false_stop += max(gains.values()) >= WORTHWHILE
+            continue
+        smooth = additive({arm: float(t.mean()) for arm, t in tables.items()})
+        best = max(alive, key=smooth.__getitem__)
+        drawn, verdict = Draw(rng, world, images, shifts[best]), "more evidence"
+        table = drawn.rows(replicates)
+        for look, confidence in enumerate(gates.CONFIDENCE):
+            if look:
+                table = np.concatenate([table, drawn.rows(MORE)])
+            verdict = gates.decide(two_way(table, confidence=confidence, groups=groups_of(world, images), low_share=gates.LOW_SHARE), worthwhile=WORTHWHILE)
+            if verdict != "more evidence":
+                break
+        counts[verdict] += 1
+        false_go += verdict == "go" and gains[best] <= WORTHWHILE
+        false_stop += verdict == "stop" and gains[best] >= WORTHWHILE
+        missed += verdict == "stop" and gains[best] < max(gains.values())
+        lucky = max(ARMS, key=lambda arm: intervals[arm].low)
+        on_same += intervals[lucky].low > WORTHWHILE and gains[lucky] <= WORTHWHILE
     return {
-        "choice": "fresh replicates" if fresh else "the replicates that chose", "images": images, "replicates": replicates, "worlds": worlds,
-        "false_go": {"value": share, "se": math.sqrt(max(share * (1 - share), 1 / worlds) / worlds)},
+        "part": "choice", "kind": kind, "place": place, "replicates": replicates, "images": images, "worlds": worlds,
+        "false_go": rate(false_go, worlds), "false_stop": rate(false_stop, worlds), "stopped_with_a_better_arm_left": rate(missed, worlds),
+        "false_go_if_judged_where_chosen": rate(on_same, worlds), "three_looks": {k: rate(v, worlds) for k, v in counts.items()},
     }  # fmt: skip
 
 
-def _with_rows(rng: np.random.Generator, cell: Cell, shift: float, candidate: np.ndarray) -> np.ndarray:
-    base = cell.level + rng.normal(0, cell.difficulty, cell.images)
-    help_ = rng.normal(0, cell.image_sd, cell.images)
-    baseline = rng.normal(0, 0.5 * cell.row_sd, candidate.shape)
-    first = rng.random((len(candidate), cell.images)) < 1 / (1 + np.exp(-(base + help_ + candidate + shift)))
-    second = rng.random((len(candidate), cell.images)) < 1 / (1 + np.exp(-(base + baseline)))
-    return first.astype(np.float64) - second
+def _selection(rng: np.random.Generator, world: World, shifts: dict[Arm, float]) -> dict[Arm, np.ndarray]:
+    """Paired differences of every arm on one selection split: the arms share its images and the baseline's answers."""
+    base, _ = world.images(rng, SELECTION)
+    baseline = rng.random((SMALL, SELECTION)) < sigmoid(base + rng.normal(0, 0.5 * world.row_sd, (SMALL, 1)))
+    tables = {}
+    for arm, shift in shifts.items():
+        help_ = rng.normal(0, world.image_sd, SELECTION)
+        said = rng.random((SMALL, SELECTION)) < sigmoid(base + help_ + world.rows(rng, (SMALL, 1)) + shift)
+        tables[arm] = said.astype(np.float64) - baseline
+    return tables
+
+
+def choice_cells(worlds: int) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+    for images, kind, replicates, place in itertools.product((150, 1000), ("normal", "heavy"), (3, 5), CHOICES):
+        sizes = {"replicates": replicates, "images": images}
+        yield (
+            {"part": "choice", "kind": kind, "place": place, **sizes},
+            lambda kind=kind, place=place, sizes=sizes: choice_cell(kind, place, worlds=worlds, **sizes),
+        )
+
+
+# the table ------------------------------------------------------------------------------------------------------------
+
+
+def outside(row: dict[str, Any]) -> list[str]:
+    """Which limits a cell breaks: by more than two Monte Carlo standard errors it is surely outside, by less it may be."""
+    broken = [f"{k} {row[k]['value']:.4f} (se {row[k]['se']:.4f})" for k in ("false_go", "false_stop") if k in row and row[k]["value"] > LIMITS[k]]
+    if "coverage" in row and row["coverage"]["value"] < LIMITS["coverage"]:
+        broken.append(f"coverage {row['coverage']['value']:.4f} (se {row['coverage']['se']:.4f})")
+    if row.get("place") == "2 steps above" and row["one_look"]["go"]["value"] < LIMITS["power"]:
+        broken.append(f"power {row['one_look']['go']['value']:.4f}")
+    return broken
+
+
+def summary(rows: list[dict[str, Any]]) -> int:
+    """Print the table; the number of cells outside their limits."""
+    verdicts = [r for r in rows if r["part"] == "verdict"]
+    keys = sorted({(r["images"], r["replicates"], KINDS.index(r["kind"])) for r in verdicts})
+    print("| Test images | Replicates | World | Coverage, least of its cells | False go | False stop | Detectable, points | go at 1, 2, 3 steps |")
+    print("|---|---|---|---|---|---|---|---|")
+    for images, replicates, k in keys:
+        mine = {r["place"]: r for r in verdicts if (r["images"], r["replicates"], r["kind"]) == (images, replicates, KINDS[k])}
+        power = ", ".join(f"{mine[p]['one_look']['go']['value']:.2f}" if p in mine else "-" for p in (f"{s} steps above" for s in STEPS))
+        worst = {name: max(r[name]["value"] for r in mine.values()) for name in ("false_go", "false_stop")}
+        step = mine["worthwhile"]["detectable"] * 100 if "worthwhile" in mine else math.nan
+        least = min(r["coverage"]["value"] for r in mine.values())
+        print(f"| {images:,} | {replicates} | {KINDS[k]} | {least:.3f} | {worst['false_go']:.3f} | {worst['false_stop']:.3f} | {step:.1f} | {power} |")
+    if verdicts:
+        print(f"\nMean coverage over {len(verdicts)} cells: {np.mean([r['coverage']['value'] for r in verdicts]):.4f}")
+    choices = [r for r in rows if r["part"] == "choice"]
+    if choices:
+        print("\n| Test images | Replicates | World | Arms | False go | False stop | go / stop / futile / more | False go if judged where chosen |")
+        print("|---|---|---|---|---|---|---|---|")
+    for r in choices:
+        shares = " / ".join(f"{r['three_looks'][k]['value']:.2f}" for k in ("go", "stop", "futile", "more evidence"))
+        where = r["false_go_if_judged_where_chosen"]["value"]
+        rates = f"{r['false_go']['value']:.3f} | {r['false_stop']['value']:.3f}"
+        print(f"| {r['images']:,} | {r['replicates']} | {r['kind']} | {r['place']} | {rates} | {shares} | {where:.3f} |")
+    bad = [(r, found) for r in rows if (found := outside(r))]
+    for r, found in bad:
+        print("OUTSIDE", {k: r[k] for k in ("part", "kind", "place", "replicates", "images") if k in r}, "; ".join(found))
+    if verdicts and np.mean([r["coverage"]["value"] for r in verdicts]) > LIMITS["mean_coverage"]:
+        print("OUTSIDE mean coverage")
+        return len(bad) + 1
+    return len(bad)
+
+
+PARTS: dict[str, Callable[[int], Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]]] = {"verdict": verdict_cells, "choice": choice_cells}
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--worlds", type=int, default=10_000)
+    options.add_argument("--only-part", default=",".join(PARTS))
     options.add_argument("--most-images", type=int, default=10_000)
-    options.add_argument("--out", type=Path, default=Path("benchmarks/results/decision_quality.jsonl"))
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "decision_quality.jsonl")
+    options.add_argument("--summary", action="store_true")
     given = options.parse_args()
+    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    if given.summary:
+        sys.exit(1 if summary(rows) else 0)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    rows_done = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
-    keys = ("gain", "replicates", "images", "tails")
-    done = {tuple(row[k] for k in keys) for row in rows_done if "gain" in row}
-    chosen = {(row["choice"], row["images"]) for row in rows_done if "choice" in row}
     with open(given.out, "a") as out:
-
-        def keep(row: dict[str, object]) -> None:
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            print(json.dumps(row), flush=True)
-
-        for images, replicates, tails, gain in itertools.product((30, 150, 1000, 10_000), (3, 5, 10), ("normal", "heavy"), (-0.05, 0.0, 0.01, 0.05, 0.15)):
-            if images <= given.most_images and (gain, replicates, images, tails) not in done:
-                keep(judge(Cell(gain, replicates, images, tails), given.worlds))
-        for images, fresh in itertools.product((150, 1000), (True, False)):
-            if images <= given.most_images and ("fresh replicates" if fresh else "the replicates that chose", images) not in chosen:
-                keep(choose_and_judge(images, 5, given.worlds, fresh=fresh))
+        for part in given.only_part.split(","):
+            for name, compute in PARTS[part](given.worlds):
+                if name.get("images", 0) > given.most_images or any(all(row.get(k) == v for k, v in name.items()) for row in rows):
+                    continue
+                if (row := compute()) is not None:
+                    out.write(json.dumps(row) + "\n")
+                    out.flush()
+                    print(json.dumps(name), "; ".join(outside(row)) or "inside", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ one, and so would other test images. Both are estimated from the table of paired
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -15,19 +15,24 @@ from scipy import special
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with a two-sided interval; `se_replicates` and `se_images` say where its width comes from."""
+    """A value with a two-sided interval; `se_replicates` and `se_images` say where its width comes from, each with its degrees of freedom."""
 
     value: float
     low: float
     high: float
     n: int  # test images that count
-    df: float = math.inf
     se_replicates: float = 0.0
     se_images: float = 0.0
+    df_replicates: float = math.inf
+    df_images: float = math.inf
 
     @property
     def se(self) -> float:
         return math.hypot(self.se_replicates, self.se_images)
+
+    def reach(self, tail: float) -> float:
+        """How far an end lies from the value that leaves `tail` (0 to 1) outside: each part by its own Student's t, added in squares."""
+        return math.hypot(quantile_t(1 - tail, self.df_replicates) * self.se_replicates, quantile_t(1 - tail, self.df_images) * self.se_images)
 
 
 def quantile_t(share: float, df: float) -> float:
@@ -44,14 +49,18 @@ def two_way(
     se_replicates: tuple[float, float] | None = None,
     overlap: float = 0.0,
     least: float | None = None,
+    low_share: float = 0.5,
 ) -> Interval:
     """Interval for the mean of `table`, over replicates and over test images.
 
     table: float64 [replicates, images], each image's (paired) contribution in each replicate. groups: int [images], images that
     came from one patient or plant and vary together. The between-replicate part is the variance of the row means over R; the image
     part that of the column means over n. Both hold the interaction (this replicate on this image) once, so its estimate is taken off
-    once, but the sum never falls below the larger part. Student's t with Satterthwaite's degrees of freedom. The image part is at
-    least that of one image changing its mind: identical answers on few images do not prove a difference of zero.
+    once, but the sum never falls below the larger part. Each part is widened by Student's t of its own degrees of freedom before the two
+    are added in squares; one t with Satterthwaite's degrees of freedom covers too little (docs/statistics.md has both). The image part is
+    at least that of one image changing its mind: identical answers on few images do not prove a difference of zero.
+
+    low_share: the low end's share of the error 1 - confidence; below 0.5 the low end is the more careful one.
 
     least: how far one image that changes its mind moves the mean (`Measure.one_image`); 1 / n, that of a plain share, where not given.
 
@@ -83,9 +92,14 @@ def two_way(
     v_images = max(float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale, (1 / n if least is None else least) ** 2)
     df_groups = min(count - 1.0, df_images) if df_images is not None else count - 1.0
     total = max(v_rows + v_images - _interaction(table, members, scale), v_rows, v_images)
-    df = total**2 / (v_rows**2 / row_df + v_images**2 / df_groups)
-    half = quantile_t(0.5 + confidence / 2, df) * math.sqrt(total)
-    return Interval(value, value - half, value + half, n, df, math.sqrt(v_rows), math.sqrt(total - v_rows))
+    found = Interval(value, value, value, n, math.sqrt(v_rows), math.sqrt(total - v_rows), row_df, df_groups)
+    return ends(found, confidence=confidence, low_share=low_share)
+
+
+def ends(interval: Interval, *, confidence: float, low_share: float = 0.5) -> Interval:
+    """The same value and spread with the ends of another confidence."""
+    error = 1 - confidence
+    return replace(interval, low=interval.value - interval.reach(error * low_share), high=interval.value + interval.reach(error * (1 - low_share)))
 
 
 def _interaction(table: np.ndarray, members: np.ndarray, scale: float) -> float:
@@ -137,8 +151,14 @@ def newcombe(hits: int, n: int, hits_other: int, n_other: int, *, confidence: fl
 
 
 def p_value(interval: Interval) -> float:
-    """Two-sided p of "no difference" from a t interval."""
-    return float(2 * special.stdtr(interval.df, -abs(interval.value) / interval.se)) if interval.se else 1.0
+    """Two-sided p of "no difference": the error at which the equal-tailed interval ends at zero, by bisection."""
+    if not interval.se:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        p = (low + high) / 2
+        low, high = (p, high) if interval.reach(p / 2) > abs(interval.value) else (low, p)
+    return (low + high) / 2
 
 
 def holm(p: list[float]) -> list[float]:

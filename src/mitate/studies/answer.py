@@ -83,14 +83,20 @@ def _table(state: State, arm: Arm) -> tuple[str, Predictions | None]:
 
 
 def _interval(state: State, split: str, tables: Mapping[Arm, np.ndarray], arm: Arm, *, confidence: float, groups: np.ndarray | None) -> Interval:
-    """Interval of one arm's table; on the selection split the same as in the gate. groups: of the test split."""
+    """Interval of one arm's score; on the selection split the same as in the gate. groups: of the test split."""
     if split == "test":
-        return interval_of(state, tables[arm], confidence=confidence, groups=groups)
+        return interval_of(state, tables[arm], confidence=confidence, groups=groups, low_share=0.5)
     return on_selection(state, tables, arm, confidence=confidence)
 
 
 def _scores(table: Predictions) -> dict[Arm, np.ndarray]:
     return {arm: table.table(arm) for arm in table.arms()}
+
+
+def _gain(state: State, split: str, table: Predictions, arm: Arm, *, confidence: float, groups: np.ndarray | None) -> Interval:
+    if split == "test":
+        return gain_on_test(state, arm, confidence=confidence, groups=groups)
+    return on_selection(state, _gains(state, table), arm, confidence=confidence)
 
 
 def _gains(state: State, table: Predictions) -> dict[Arm, np.ndarray]:
@@ -123,7 +129,7 @@ def _arm_row(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | 
     row["score"] = _four(_within(state, _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)))
     if arm == state.baseline:
         return row
-    gain = _interval(state, split, _gains(state, table), arm, confidence=confidence, groups=groups)
+    gain = _gain(state, split, table, arm, confidence=confidence, groups=groups)
     row["gain"] = _four(gain)
     if split == "test":
         row["_p"] = p_value(gain) if role == "exploratory" else None

@@ -6,8 +6,10 @@ The rule looks at one interval: that of the candidate's gain over the baseline o
     stop            the whole interval lies below it
     more evidence   neither
 
-The first look uses the 95 % interval, the second and third 97.5 %: one-sided errors of 2.5 + 1.25 + 1.25 %, so that over all three
-looks a false `go` and a false `stop` each stay within 5 %.
+The first look uses the 95 % interval, the second and third 97.5 %. A quarter of the error lies beyond the low end, which a `go` rests
+on, and three quarters beyond the high end: replicates that fail now and then make a gain lean to one side, and an equal-tailed interval
+then says `go` twice as often as it should. Over all three looks a false `go` stays within 5 %, a false `stop` within 10 %
+(benchmarks/decision_quality.py; docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from mitate.store import Store, disk_errors, locked
 
 Verdict = Literal["go", "stop", "more evidence"]
 CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3
+LOW_SHARE = 0.25  # of its error, beyond the low end
 COPIES_MARGIN = 0.05  # share of copies above the hold-out's own that no generator may exceed
 POWER = 0.8
 
@@ -54,14 +57,14 @@ def detectable(
     overlap: float = 0.0,
 ) -> float:
     """The gain above the worthwhile one that gets a `go` with 80 % power. overlap: of cross-fitting, as in `two_way`."""
-    v_rows, v_images = row_sd**2 * (1 / replicates + overlap), image_variance / test_images
-    df = (v_rows + v_images) ** 2 / (v_rows**2 / max(1, replicates - 1) + v_images**2 / max(1, test_images - 1))
-    return float((quantile_t(0.5 + confidence / 2, df) + quantile_t(POWER, df)) * math.sqrt(v_rows + v_images))
+    se_rows, se_images = row_sd * math.sqrt(1 / replicates + overlap), math.sqrt(image_variance / test_images)
+    planned = Interval(0.0, 0.0, 0.0, test_images, se_rows, se_images, max(1, replicates - 1), max(1, test_images - 1))
+    return detectable_from(planned, confidence=confidence)
 
 
 def detectable_from(gain: Interval, *, confidence: float) -> float:
-    """The same from a measured interval's standard error."""
-    return float((quantile_t(0.5 + confidence / 2, gain.df) + quantile_t(POWER, gain.df)) * gain.se)
+    """The same from an interval's standard errors."""
+    return gain.reach((1 - confidence) * LOW_SHARE) + gain.reach(1 - POWER)
 
 
 def smaller_by(

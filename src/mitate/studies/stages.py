@@ -191,16 +191,25 @@ def gain_on_test(
 
 
 def interval_of(
-    state: State, table: np.ndarray, *, confidence: float, groups: np.ndarray | None, measure: Measure | None = None, rows: np.ndarray | None = None
+    state: State,
+    table: np.ndarray,
+    *,
+    confidence: float,
+    groups: np.ndarray | None,
+    measure: Measure | None = None,
+    rows: np.ndarray | None = None,
+    low_share: float = gates.LOW_SHARE,
 ) -> Interval:
-    """Two-way interval of a table on the test split, with what cross-fitting adds. With rows, of a plain share among those images."""
+    """Two-way interval of a table of gains on the test split, with what cross-fitting adds. With rows, of a plain share among those images."""
     assert state.test is not None
     measure = measure or state.measure
     overlap = float(state.study.sizes["overlap"])
     if rows is not None:
-        return two_way(table[:, rows], confidence=confidence, groups=groups[rows] if groups is not None else None, overlap=overlap)
-    y = state.test.y
-    found = two_way(table, confidence=confidence, groups=groups, df_images=measure.df_images(y), overlap=overlap, least=measure.one_image(y))
+        kept = groups[rows] if groups is not None else None
+        return two_way(table[:, rows], confidence=confidence, groups=kept, overlap=overlap, low_share=low_share)
+    y, least = state.test.y, measure.one_image(state.test.y)
+    df_images = measure.df_images(y)
+    found = two_way(table, confidence=confidence, groups=groups, df_images=df_images, overlap=overlap, least=least, low_share=low_share)
     return replace(found, n=measure.counted(y))
 
 
