@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -72,47 +73,88 @@ def two_way(
     replicates, n = table.shape
     if replicates < 1 or n < 2:
         raise ValueError(f"a table of {replicates} x {n} has no interval")
-    value = float(table.mean())
-    rows, columns = table.mean(axis=1), table.mean(axis=0)
-    if se_replicates is not None:
-        row_variance, row_df = se_replicates[0] ** 2, se_replicates[1]
-    elif replicates > 1:
-        row_variance, row_df = float(rows.var(ddof=1)), replicates - 1.0
-    else:
+    if se_replicates is None and replicates < 2:
         raise ValueError("one replicate has no between-replicate variance; give a pooled one")
-    v_rows = row_variance * (1 / replicates + overlap)
-    if groups is None:
-        members, count = np.arange(n), n
-    else:
-        members = np.unique(groups, return_inverse=True)[1]
-        count = int(members.max()) + 1
-        if count < 2:
-            raise ValueError("one group of test images has no interval")
-    scale = count / (count - 1) / n**2
-    v_images = max(float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale, (1 / n if least is None else least) ** 2)
-    df_groups = min(count - 1.0, df_images) if df_images is not None else count - 1.0
-    total = max(v_rows + v_images - _interaction(table, members, scale), v_rows, v_images)
-    found = Interval(value, value, value, n, math.sqrt(v_rows), math.sqrt(total - v_rows), row_df, df_groups)
+    members, count = _members(groups, n)
+    rows, images, both = _variances(table, members, count)
+    row_variance, row_df = (rows, replicates - 1.0) if se_replicates is None else (se_replicates[0] ** 2, se_replicates[1])
+    v_rows, v_rest = _parts(row_variance * (1 / replicates + overlap), images, both, 1 / n if least is None else least)
+    value = float(table.mean())
+    found = Interval(value, value, value, n, math.sqrt(v_rows), math.sqrt(v_rest), row_df, _least_df(count, df_images))
     return ends(found, confidence=confidence, low_share=low_share)
+
+
+def along(
+    first: np.ndarray,
+    second: np.ndarray,
+    shares: np.ndarray,
+    *,
+    confidence: float,
+    groups: np.ndarray | None = None,
+    df_images: float | None = None,
+    overlap: float = 0.0,
+    least: float | None = None,
+    low_share: float = 0.5,
+) -> np.ndarray:
+    """What `two_way` gives for the tables first + share * second: value, low and high, float64 [3, shares].
+
+    Every variance is a quadratic of the share, so three tables tell it for all shares.
+    """
+    replicates, n = first.shape
+    if replicates < 2 or n < 2:
+        raise ValueError(f"a table of {replicates} x {n} has no interval")
+    members, count = _members(groups, n)
+    left, here, right = (np.asarray(_variances(first + s * second, members, count)) for s in (-1.0, 0.0, 1.0))
+    rows, images, both = np.maximum(((left + right) / 2 - here)[:, None] * shares**2 + ((right - left) / 2)[:, None] * shares + here[:, None], 0.0)
+    values = first.mean() + shares * second.mean()
+    v_rows, v_rest = _parts(rows * (1 / replicates + overlap), images, both, 1 / n if least is None else least)
+    df = _least_df(count, df_images)
+
+    def reach(tail: float) -> np.ndarray:
+        return np.sqrt(quantile_t(1 - tail, replicates - 1) ** 2 * v_rows + quantile_t(1 - tail, df) ** 2 * v_rest)
+
+    return np.stack([values, values - reach((1 - confidence) * low_share), values + reach((1 - confidence) * (1 - low_share))])
+
+
+def _members(groups: np.ndarray | None, n: int) -> tuple[np.ndarray, int]:
+    if groups is None:
+        return np.arange(n), n
+    members = np.unique(groups, return_inverse=True)[1]
+    if (count := int(members.max()) + 1) < 2:
+        raise ValueError("one group of test images has no interval")
+    return members, count
+
+
+def _least_df(count: int, df_images: float | None) -> float:
+    return min(count - 1.0, df_images) if df_images is not None else count - 1.0
+
+
+def _variances(table: np.ndarray, members: np.ndarray, count: int) -> tuple[float, float, float]:
+    """Variance of a row mean; of the mean of the columns (groups count as one image); and of the interaction's part of the mean."""
+    replicates, n = table.shape
+    value, columns, rows = table.mean(), table.mean(axis=0), table.mean(axis=1)
+    scale = count / (count - 1) / n**2
+    images = float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale
+    if replicates < 2:
+        return 0.0, images, 0.0
+    rest = table - rows[:, None] - columns + value
+    if count == n:
+        squares = float((rest**2).sum())
+    else:
+        squares = sum(float((np.bincount(members, weights=row) ** 2).sum()) for row in rest)
+    return float(rows.var(ddof=1)), images, squares / (replicates - 1) * scale / replicates
+
+
+def _parts(v_rows: Any, v_images: Any, both: Any, least: float) -> tuple[Any, Any]:
+    """The variance of the mean, as the rows' part and the rest: the sum less the interaction, at least the larger of the two."""
+    v_images = np.maximum(v_images, least**2)
+    return v_rows, np.maximum(np.maximum(v_rows + v_images - both, v_rows), v_images) - v_rows
 
 
 def ends(interval: Interval, *, confidence: float, low_share: float = 0.5) -> Interval:
     """The same value and spread with the ends of another confidence."""
     error = 1 - confidence
     return replace(interval, low=interval.value - interval.reach(error * low_share), high=interval.value + interval.reach(error * (1 - low_share)))
-
-
-def _interaction(table: np.ndarray, members: np.ndarray, scale: float) -> float:
-    """The part of the variance of the mean that is neither the replicate's nor the image's alone; groups count as one image."""
-    replicates = len(table)
-    if replicates < 2:
-        return 0.0
-    rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
-    if len(np.unique(members)) == table.shape[1]:
-        squares = float((rest**2).sum())
-    else:
-        squares = sum(float((np.bincount(members, weights=row) ** 2).sum()) for row in rest)
-    return squares / (replicates - 1) * scale / replicates
 
 
 def pooled_row_se(tables: list[np.ndarray]) -> tuple[float, float]:
