@@ -27,7 +27,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-TIMES = ("seconds", "wall_seconds", "machine_seconds", "reused_seconds")  # of decision.json's cost
+from mitate.studies.spending import timeless
+
 SETTINGS = {
     "data": "digits:20",
     "arms": ["real+augment", "balanced+augment", "bridged+++augment"],
@@ -118,8 +119,7 @@ class Place:
 def contents(folder: Path) -> dict[str, str]:
     """Digest of everything that must not depend on time or on kills, by its path below `folder`."""
     run = folder / "run"
-    decision = json.loads((run / "decision.json").read_text())
-    decision["cost"] = {k: v for k, v in decision["cost"].items() if k not in TIMES}
+    decision = timeless(json.loads((run / "decision.json").read_text()))
     jobs = [json.loads(line) for line in (run / "jobs.jsonl").read_text().splitlines()]
     jobs = [{k: v for k, v in job.items() if k not in ("seconds", "reused")} for job in jobs]
     found = {"run/decision.json": _digest(json.dumps(decision).encode()), "run/jobs.jsonl": _digest(json.dumps(jobs).encode())}

@@ -295,8 +295,12 @@ def _decision(code: str, classes: tuple[str, ...], measure: str, chance: np.rand
             "reused_seconds": 62.4,
             "synthetic_images": 2000,
             "money": None,
+            "stages": _stages(opened),
+            "saved_seconds": 0.0 if opened else 705.0,
+            "use": {"fit": 31.2, "sample": 4.1} if gain else None,
         },
-        "next_step": {"code": next_step[0], "values": next_step[1]},
+        "next_looks": _next_looks() if code == "more_evidence" else None,
+        "next_step": {"code": next_step[0], "values": next_step[1], "seconds": None, "money": None, "chance": None},
         "not_measured": [
             {
                 "what": "membership inference",
@@ -304,6 +308,21 @@ def _decision(code: str, classes: tuple[str, ...], measure: str, chance: np.rand
             }
         ],
     }
+
+
+def _stages(opened: bool) -> list[dict[str, Any]]:
+    rows = [("look", None, 38.4, 0.0), ("small", None, 131.0, 0.0), ("full", 1, 312.8, 0.0), ("curve", None, 43.0, 0.0)]
+    if not opened:
+        rows = [("look", None, 525.2, 0.0), ("small", None, 0.0, 180.0), ("full", 1, 0.0, 480.0), ("curve", None, 0.0, 45.0)]
+    return [{"stage": s, "look": k, "ran": t > 0, "seconds": t, "saved_seconds": saved} for s, k, t, saved in rows]
+
+
+def _next_looks() -> dict[str, Any]:
+    options = [
+        {"add": add, "replicates": 5 + add, "seconds": 61.0 * add, "wall_seconds": 31.0 * add, "confidence": 0.975, "detectable": sees, "chance": chance}
+        for add, sees, chance in ((5, 0.0204, {"go": 0.09, "stop": 0.01, "neither": 0.9}), (10, 0.0198, {"go": 0.14, "stop": 0.02, "neither": 0.84}))
+    ]
+    return {"options": options, "futile": True, "instead": {"change": "test_images", "to": 900, "gain": 0.01}}
 
 
 def _figure(value: float | None, low: float | None, high: float | None, n: int | None) -> dict[str, Any]:

@@ -542,7 +542,8 @@ def test_the_same_command_again_changes_nothing_and_tells_the_verdict(mitate: Mi
     before = snapshot(run)
     said = mitate("pilot", "a.npz", "--out", run, *QUICK)
     decision = json.loads((run / "decision.json").read_text())
-    assert said.code == 0 and said.out == f"verdict: {decision['verdict']}\n{decision['reason']}\nreport:  {run / 'report.html'}\n"
+    lines = [f"verdict: {decision['verdict']}", decision["reason"], f"to say:  {decision['meeting']['text']}", f"report:  {run / 'report.html'}"]
+    assert said.code == 0 and said.out.splitlines() == lines
     assert snapshot(run) == before and f"{run}" in mitate("ls").out and decision["verdict"] in mitate("ls").out
 
 
@@ -588,6 +589,32 @@ def test_a_report_is_written_in_either_language_and_never_over_a_folder(mitate: 
     assert mitate("report", run).code == 0 and (run / "report.html").read_bytes() == english
     assert mitate("report", run, "--out", "elsewhere/r.html").code == 0 and Path("elsewhere/r.html").read_bytes() == english
     refused(mitate("report", run, "--out", "elsewhere"), "in the way")
+
+
+def test_prices_change_no_digest_and_run_nothing(mitate: Mitate, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mitate.verbs.perform", lambda *a, **k: pytest.fail("a job ran"))
+    study = (run / "study.json").read_bytes()
+    said = mitate("pilot", "a.npz", "--out", run, *QUICK, "--machine-price", "3600", "--currency", "EUR")
+    decision = json.loads((run / "decision.json").read_text())
+    assert said.code == 0 and decision["cost"]["money"]["machine"] == pytest.approx(decision["cost"]["machine_seconds"])
+    assert "EUR" in said.out and "EUR" in (run / "report.html").read_text(encoding="utf-8") and mitate("verify", "--run", run).code == 0
+    assert mitate("report", run, "--label-price", "0.5").code == 0
+    decision = json.loads((run / "decision.json").read_text())
+    assert decision["cost"]["money"]["label_price"] == 0.5 and decision["cost"]["money"]["machine_price"] == 3600
+    assert (run / "study.json").read_bytes() == study and mitate("verify", "--run", run).code == 0
+    refused(mitate("report", run, "--label-price", "2", "--currency", "USD"), "machine_price was given in EUR", "--machine-price")
+    refused(mitate("report", run, "--label-price", "0"), "label_price is 0.0", "above 0")
+    refused(mitate("pilot", "--continue", run, "--label-price", "1"), "--continue takes its settings from the run", "alone")
+
+
+def test_a_plan_file_may_hold_prices_beside_the_question(mitate: Mitate, run: Path) -> None:
+    asked = json.loads((run / "study.json").read_text())["plan"]
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in asked.items()]
+    Path("plan.toml").write_text("".join([*lines, 'label_price = 0.4\nmachine_price = 1\ncurrency = "EUR"\n']))
+    assert mitate("pilot", "--plan", "plan.toml", "--out", run, "--machine-price", "2").code == 0
+    assert json.loads((run / "prices.json").read_text()) == {"label_price": 0.4, "machine_price": 2.0, "currency": "EUR"}
+    Path("plan.toml").write_text("".join([*lines, 'label_price = "much"\n']))
+    refused(mitate("pilot", "--plan", "plan.toml", "--out", run), "plan.toml", "type")
 
 
 def test_an_audit_is_checked_by_verify(mitate: Mitate, run: Path) -> None:

@@ -66,9 +66,7 @@ def arms(r: int, train: dict[int, str], kept: dict[str, str]) -> dict[str, Job]:
     def job(verb: str, settings: dict[str, object], inputs: dict[str, Job | str]) -> Job:
         return Job(f"{verb}/r{r}", verb, VERBS[verb].version, settings, inputs, 1.0)
 
-    fit = job(
-        "fit", {"kind": "vae", "options": {"steps": GENERATOR_STEPS}, "seed": seed_of("fit", r)}, {"train": train[BASE], "selection": kept["selection"]}
-    )
+    fit = job("fit", {"kind": "vae", "options": {"steps": GENERATOR_STEPS}, "seed": seed_of("fit", r)}, {"train": train[BASE], "selection": kept["selection"]})
     synthetic = job("sample", {"per_class": SYNTHETIC, "seed": seed_of("sample", r)}, {"generator": fit, "like": train[BASE]})
 
     def arm(recipe: str, n: int, images: Job | None = None) -> Job:

@@ -31,6 +31,7 @@ _PUBLIC = {
     "Gaussian": "mitate.generators.gaussian:Gaussian",
     "Adapter": "mitate.adapter:Adapter",
     "pilot": "mitate.api:pilot",
+    "volume": "mitate.api:volume",
     "run": "mitate.api:run",
     "report": "mitate.api:report",
     "Run": "mitate.study:Run",
@@ -45,6 +46,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'mitate' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "report":  # also a package: imported only later, it would take the function's place
+        import_module("mitate.report")
     module, _, attribute = _PUBLIC[name].partition(":")
     value = globals()[name] = getattr(import_module(module), attribute)
     return value

@@ -1,8 +1,9 @@
-"""The main job from Python: pilot, run, report. A word of the command line is one call here."""
+"""The studies from Python: pilot, volume, run, report. A word of the command line is one call here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from mitate.runtime import cores
 from mitate.store import Store
 from mitate.studies.pilot import run_pilot
 from mitate.studies.planning import STEPS, Pilot, Plan, plan_pilot
+from mitate.studies.spending import Prices
+from mitate.studies.volume import run_volume
+from mitate.studies.volume_planning import VOLUMES, Volume, VolumePlan, plan_volume
 from mitate.study import Run
 
 if TYPE_CHECKING:
@@ -36,32 +40,90 @@ def pilot(
     replicates: int = 0,
     steps: int = STEPS,
     seed: int = 0,
+    label_price: float | None = None,
+    machine_price: float | None = None,
+    currency: str = "",
     workers: int | None = None,
     store: Store | None = None,
 ) -> Plan:
     """A planned pilot: images read and checked, speed probed, every integer fixed. Nothing has run; see `plan.cost()`.
 
-    data: a folder, file or name that `open_images` takes; or give `train` and `test` image sets. Everything else is as on the command
-    line (`mitate pilot --help`). Raises DataError or SettingError for what cannot be used.
+    data: a folder, file or name that `open_images` takes; or give `train` and `test` image sets. label_price: of one more real labelled
+    image; machine_price: of one worker for an hour; neither is part of the question. Everything else is as on the command line
+    (`mitate pilot --help`). Raises DataError or SettingError for what cannot be used.
     """
     source = _source(data, train, test)
     asked = Pilot(
         data=_name(data, train), per_class=per_class, generators=tuple(generators), arms=tuple(arms), measure=measure, worthwhile=worthwhile,
         backbone=backbone, budget=budget, size=size, synthetic_per_class=synthetic_per_class, replicates=replicates, steps=steps, seed=seed,
     )  # fmt: skip
-    return plan_pilot(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))
+    prices = Prices(label_price, machine_price, currency)
+    plan = plan_pilot(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))
+    return replace(plan, prices=prices)
 
 
-def run(plan: Plan, folder: str | Path, *, workers: int | None = None) -> Run:
+def volume(
+    data: Source | None = None,
+    *,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+    per_class: int = 0,
+    generators: Sequence[str] = ("diffusion",),
+    volumes: Sequence[int] = VOLUMES,
+    arm: str = "balanced+augment",
+    measure: str = "accuracy",
+    worthwhile: float = 0.01,
+    backbone: str = "small",
+    budget: str = "10m",
+    size: int = 0,
+    replicates: int = 0,
+    steps: int = STEPS,
+    seed: int = 0,
+    machine_price: float | None = None,
+    currency: str = "",
+    workers: int | None = None,
+    store: Store | None = None,
+) -> VolumePlan:
+    """A planned volume study: utility against number of synthetic images of each class. Nothing has run; see `plan.cost()`.
+
+    data: a folder, file or name that `open_images` takes; or give `train` and `test` image sets. volumes: images of each class,
+    increasing; 0 is the baseline and always measured. Everything else is as on the command line (`mitate volume --help`). Raises
+    DataError or SettingError for what cannot be used.
+    """
+    source = _source(data, train, test)
+    asked = Volume(
+        data=_name(data, train), per_class=per_class, generators=tuple(generators), volumes=tuple(volumes), arm=arm, measure=measure,
+        worthwhile=worthwhile, backbone=backbone, budget=budget, size=size, replicates=replicates, steps=steps, seed=seed,
+    )  # fmt: skip
+    prices = Prices(machine_price=machine_price, currency=currency)
+    return plan_volume(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers), prices=prices)
+
+
+def run(plan: Plan | VolumePlan, folder: str | Path, *, workers: int | None = None) -> Run:
     """Run a planned study into `folder`. The same call again resumes; a finished run is returned at once."""
+    if isinstance(plan, VolumePlan):
+        return run_volume(plan, Path(folder), workers=workers)
     return run_pilot(plan, Path(folder), workers=workers)
 
 
-def report(run: Run | str | Path, *, lang: str = "en", out: str | Path | None = None) -> Path:
-    """Write the report of a run as one HTML file (`report.html`, or `report.ja.html` with lang="ja") and return its path."""
-    from mitate.report.html import write_report
+def report(
+    run: Run | str | Path,
+    *,
+    lang: str = "en",
+    out: str | Path | None = None,
+    label_price: float | None = None,
+    machine_price: float | None = None,
+    currency: str = "",
+) -> Path:
+    """Write the report of a run as one HTML file (`report.html`, or `report.ja.html` with lang="ja") and return its path.
+
+    With prices the money of the run is told anew first; nothing is computed.
+    """
+    from mitate.report.html import write_prices, write_report
 
     run = run if isinstance(run, Run) else Run(Path(run))
+    if (prices := Prices(label_price, machine_price, currency)).given:
+        write_prices(run, prices)
     return write_report(run, lang=lang, out=Path(out) if out is not None else None)
 
 

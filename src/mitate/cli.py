@@ -11,6 +11,7 @@ import click
 from mitate import __version__
 from mitate.errors import MitateError, SettingError
 
+PRICES = ("label_price", "machine_price", "currency")  # given beside a plan, never part of it
 EXIT = {"go": 0, "stop": 10, "more evidence": 11}  # with --exit-code
 
 
@@ -64,7 +65,11 @@ def demo(out: Path, lang: str, engine: str) -> None:
 @click.option("--synthetic", type=int, help="Synthetic images of each class.  [default: 5 for each real one, at most 200]")
 @click.option("--replicates", type=int, help="Replicates at full.  [default: what the budget allows, 3 to 8]")
 @click.option("--steps", type=int, help="Optimiser steps of an arm.  [default: 300, fewer where the budget is short]")
+@click.option("--curve", help="Learning curve: none, real (baseline), full (candidate too).  [default: what the budget allows]")
 @click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
+@click.option("--label-price", type=float, help="Money for one more real labelled image. Prices are no part of the question.")
+@click.option("--machine-price", type=float, help="Money for one hour of one worker.")
+@click.option("--currency", help="Of the prices, like EUR.")
 @click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
 @click.option("--continue", "go_on", type=click.Path(path_type=Path), help="Run folder to give a new look: more replicates, a wider interval.")
 @click.option("--seeds", help="With --continue: how many replicates to add, like +5.  [default: +5]")
@@ -90,10 +95,40 @@ def pilot(
         return
     if seeds is not None:
         raise SettingError("--seeds adds replicates to a run that is there.", fix="give --continue RUN as well, or use --replicates")
+    prices = _prices(plan_file, {name: given.pop(name) for name in PRICES})
     asked = _asked(images, plan_file, given)
     if out is None and not cost:
         raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
-    _pilot(asked, out, lang=lang, engine=engine, cost=cost, exit_code=exit_code)
+    _pilot(asked, out, lang=lang, engine=engine, cost=cost, exit_code=exit_code, prices=prices)
+
+
+@app.command()
+@click.argument("images")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. The same command with the same folder resumes.")
+@click.option("--generators", help="Comma-separated: vae, diffusion, gaussian, folder:PATH, or kept names.  [default: diffusion]")
+@click.option("--volumes", help="Synthetic images of each class, increasing; 0 is the baseline.  [default: 0,50,100,200,500]")
+@click.option("--arm", help="The recipe that uses them (docs/pilot.md).  [default: balanced+augment]")
+@click.option("--per-class", type=int, help="Real training images of each class (default: all).")
+@click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]")
+@click.option("--worthwhile", type=float, help="Smallest gain of the last step worth having, in the measure's unit.  [default: 0.01]")
+@click.option("--backbone", help="small, mobilenet_v2:FILE, resnet_cifar:FILE or timm:NAME; +frozen trains the head alone.  [default: small]")
+@click.option("--budget", help="Time for the whole study, like 10m or 2h.  [default: 10m]")
+@click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]")
+@click.option("--replicates", type=int, help="Replicates.  [default: what the budget allows, 3 to 8]")
+@click.option("--steps", type=int, help="Optimiser steps at every volume.  [default: 300, fewer where the budget is short]")
+@click.option("--machine-price", type=float, help="Money an hour of one worker, to set the gain against its cost.")
+@click.option("--currency", help="Of the price, like EUR or JPY.")
+@click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
+@click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
+@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **given: Any) -> None:
+    """How many synthetic images are enough? Utility of IMAGES against their number, and whether the last step still helped."""
+    prices = {name: given.pop(name) for name in ("machine_price", "currency")}
+    asked = _volume_asked(images, given)
+    if out is None and not cost:
+        raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
+    _volume(asked, out, prices=prices, lang=lang, engine=engine, cost=cost)
 
 
 @app.command()
@@ -156,11 +191,16 @@ def generate(name: str, per_class: int, out: Path, seed: int) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: report.html or report.ja.html in the run folder]")
-def report(run: Path, lang: str, out: Path | None) -> None:
-    """Write the report of the run folder RUN again, in English or Japanese."""
-    from mitate.report.html import write_report
+@click.option("--label-price", type=float, help="Money for one more real labelled image: the run's money is told anew, nothing is computed.")
+@click.option("--machine-price", type=float, help="Money for one hour of one worker.")
+@click.option("--currency", help="Of the prices, like EUR.")
+def report(run: Path, lang: str, out: Path | None, **given: Any) -> None:
+    """Write the report of the run folder RUN again, in English or Japanese, or with other prices."""
+    from mitate.report.html import write_prices, write_report
     from mitate.study import Run
 
+    if any(v is not None for v in given.values()):
+        write_prices(Run(run), _prices(None, given))
     click.echo(str(write_report(Run(run), lang=lang, out=out)))
 
 
@@ -184,7 +224,7 @@ def ls() -> None:
     for path in sorted(Path("runs").glob("*/study.json")) if Path("runs").is_dir() else []:
         run = Run(path.parent)
         try:
-            verdict = run.decision["verdict"] if run.finished else "not finished"
+            verdict = run.answer["verdict"] if run.finished else "not finished"
         except (MitateError, KeyError, json.JSONDecodeError):
             verdict = "damaged"
         click.echo(f"{path.parent!s:24} {verdict}")
@@ -241,7 +281,9 @@ def clean(everything: bool) -> None:
 # the main job ---------------------------------------------------------------------------------------------------------
 
 
-def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, exit_code: bool) -> None:
+def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, exit_code: bool, prices: Any = None) -> None:
+    from dataclasses import replace
+
     from mitate.engine import parse_engine
     from mitate.runtime import cores
     from mitate.store import Store
@@ -255,6 +297,7 @@ def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, 
     store = Store.find()
     existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
     plan = plan_pilot(asked, asked.data, store=store, workers=cores() if workers is None else max(1, workers), existing=existing)
+    plan = plan if prices is None else replace(plan, prices=prices)
     for finding in plan.study.data["findings"]:
         click.echo(f"{finding['severity']}: {finding['message']}", err=True)
     if out is None or not Run(out).finished:
@@ -279,22 +322,67 @@ def _continue(folder: Path, seeds: str, *, lang: str, engine: str, exit_code: bo
     _tell(run, lang=lang, exit_code=exit_code)
 
 
+def _volume(asked: Any, out: Path | None, *, prices: dict[str, Any], lang: str, engine: str, cost: bool) -> None:
+    from mitate.engine import parse_engine
+    from mitate.runtime import cores
+    from mitate.store import Store
+    from mitate.studies.pilot import check_place
+    from mitate.studies.spending import prices_of
+    from mitate.studies.volume import run_volume
+    from mitate.studies.volume_planning import plan_volume
+    from mitate.study import Run
+
+    workers = parse_engine(engine)
+    if out is not None:
+        check_place(out)
+    existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
+    plan = plan_volume(
+        asked, asked.data, store=Store.find(), workers=cores() if workers is None else max(1, workers), existing=existing,
+        prices=prices_of(prices, where="options"),
+    )  # fmt: skip
+    for finding in plan.study.data["findings"]:
+        click.echo(f"{finding['severity']}: {finding['message']}", err=True)
+    if out is None or not Run(out).finished:
+        click.echo(plan.cost(), err=not cost)
+    if cost:
+        return
+    assert out is not None
+    _tell(run_volume(plan, out, workers=workers, command=_command()), lang=lang, exit_code=False)
+
+
+def _volume_asked(images: str, given: dict[str, Any]) -> Any:
+    from mitate.settings import record
+    from mitate.studies.volume_planning import Volume
+
+    values = {"data": images, **{k: v for k, v in given.items() if v is not None}}
+    if "generators" in values:
+        values["generators"] = [part.strip() for part in values["generators"].split(",") if part.strip()]
+    if "volumes" in values:
+        parts = [part.strip() for part in values["volumes"].split(",") if part.strip()]
+        if wrong := [part for part in parts if not part.removeprefix("-").isdecimal()]:
+            raise SettingError(f"The volume {wrong[0]!r} is not a whole number.", fix="write them like 0,50,100,200,500")
+        values["volumes"] = [int(part) for part in parts]
+    return record(Volume, values, where="options")
+
+
 def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
     from mitate.report.html import write_report
 
     path = run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
     audit = run.folder / "audit" / "SHA256SUMS"
-    if not (path.is_file() and audit.is_file()) or path.stat().st_mtime_ns < (run.folder / "decision.json").stat().st_mtime_ns:
+    if not (path.is_file() and audit.is_file()) or path.stat().st_mtime_ns < run.answer_file.stat().st_mtime_ns:
         from mitate.report.audit import write_audit
 
         write_report(run, lang=lang)
         write_audit(run.folder)
-    decision = run.decision
-    click.echo(f"verdict: {decision['verdict']}")
-    click.echo(decision["reason"])
+    answer = run.answer
+    click.echo(f"verdict: {answer['verdict']}")
+    click.echo(answer["reason"])
+    if said := (answer.get("meeting") or {}).get("text"):
+        click.echo(f"to say:  {said}")
     click.echo(f"report:  {path}")
     if exit_code:
-        sys.exit(EXIT[decision["verdict"]])
+        sys.exit(EXIT[answer["verdict"]])
 
 
 def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
@@ -302,7 +390,7 @@ def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) ->
     from mitate.studies.plan_file import read_plan
     from mitate.studies.planning import Pilot
 
-    values = read_plan(plan_file) if plan_file is not None else {}
+    values = {k: v for k, v in read_plan(plan_file).items() if k not in PRICES} if plan_file is not None else {}
     given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
     for key in ("generators", "arms"):
         if key in given:
@@ -313,6 +401,16 @@ def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) ->
     if not asked.data:
         raise SettingError("No images were named.", fix="give a folder: mitate pilot leaves/ --out runs/leaves")
     return asked
+
+
+def _prices(plan_file: Path | None, given: dict[str, Any]) -> Any:
+    """The prices of a plan file and the options; options win."""
+    from mitate.studies.plan_file import read_plan
+    from mitate.studies.spending import prices_of
+
+    planned = {k: v for k, v in read_plan(plan_file).items() if k in PRICES} if plan_file is not None else {}
+    told = {k: v for k, v in given.items() if v is not None}
+    return prices_of({**planned, **told}, where="options" if told or plan_file is None else str(plan_file))
 
 
 def _refuse_with_continue(images: str | None, out: Path | None, plan_file: Path | None, given: dict[str, Any]) -> None:

@@ -60,9 +60,12 @@ class Study:
         return digest("mitate.study", {k: v for k, v in plain(self).items() if k != "estimates"})
 
 
+ANSWERS = {"pilot": "decision.json", "volume": "volume.json"}  # kind of study to the file its answer is written to, last
+
+
 @dataclass(frozen=True)
 class Run:
-    """A folder with an answer: study.json machine.json jobs.jsonl scores.jsonl decision.json samples/ report.html."""
+    """A folder with an answer: study.json machine.json jobs.jsonl scores.jsonl samples/ report.html, and the answer's own file (ANSWERS)."""
 
     folder: Path
 
@@ -81,11 +84,23 @@ class Run:
         return self.read("decision.json")
 
     @property
+    def answer_file(self) -> Path:
+        """Where the answer of this kind of study is, or will be."""
+        facts = self.read("study.json") if (self.folder / "study.json").is_file() else {}
+        kind = facts.get("kind") if isinstance(facts, dict) else None
+        return self.folder / ANSWERS.get(str(kind), ANSWERS["pilot"])
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The answer of a study of any kind: a pilot's decision, a volume study's verdicts. DataError while there is none."""
+        return self.read(self.answer_file.name)
+
+    @property
     def finished(self) -> bool:
         """Whether the answer in the folder is that of the study in the folder."""
-        if not all((self.folder / name).is_file() for name in ("study.json", "decision.json")):
+        if not (self.folder / "study.json").is_file() or not self.answer_file.is_file():
             return False
-        return self.decision.get("study") == self.study.digest
+        return self.answer.get("study") == self.study.digest
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the run."""

@@ -1,4 +1,4 @@
-"""What a job can do: fit, sample, pick, align, copies, train, predict. Each takes stored results and makes one more.
+"""What a job can do: fit, sample, pick, first, align, copies, train, predict. Each takes stored results and makes one more.
 
 A verb reads its inputs from the store and its settings from a plain record, so a job can run in any process that sees the store.
 Raise a verb's version when what it computes changes.
@@ -7,6 +7,7 @@ Raise a verb's version when what it computes changes.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,6 +88,41 @@ def keep_images(store: Store, images: ImageSet, *, size: int, channels: int) -> 
     return store.make(asked, build).digest
 
 
+def keep_part(store: Store, images: str, *, share: float, seed: int) -> str:
+    """A part of a stored image set: of each class the first `share` in an order fixed by content and seed, groups whole, so that a smaller
+    part lies within a larger one. Returns its digest; its result tells `images` and `least`, the images of the smallest class."""
+    asked = Asked("part", 1, {"share": share, "seed": seed}, {"images": images})
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        if (source := store.get(images)) is None:
+            raise JobError(f"The images {images[:12]} are not in the store.", fix="run the same command again")
+        whole, facts = read_pixels(source), read_facts(source)
+        rows = _part_rows(whole.y, facts, share, seed)
+        np.save(folder / "x.npy", whole.x[rows], allow_pickle=False)
+        np.save(folder / "y.npy", whole.y[rows], allow_pickle=False)
+        groups = None if facts["groups"] is None else [facts["groups"][i] for i in rows]
+        names, digests = ([facts[key][i] for i in rows] for key in ("names", "digests"))
+        write_json(folder / "facts.json", {"classes": facts["classes"], "digests": digests, "names": names, "groups": groups})
+        counts = np.bincount(whole.y[rows], minlength=whole.n_classes)
+        return {"images": len(rows), "least": int(counts.min()), "seconds": 0.0}
+
+    return store.make(asked, build).digest
+
+
+def _part_rows(y: np.ndarray, facts: Mapping[str, Any], share: float, seed: int) -> list[int]:
+    """Rows of the part, ascending. Groups come in one order for all classes; a class takes whole groups until it has its share."""
+    groups = facts["groups"] or [""] * len(y)
+    keys = [seed_of("part", seed, group or digest) for group, digest in zip(groups, facts["digests"], strict=True)]
+    rows: list[int] = []
+    for k in np.unique(y):
+        mine = sorted(np.flatnonzero(y == k), key=lambda i: (keys[i], i))
+        wanted = math.ceil(share * len(mine))
+        while wanted < len(mine) and keys[mine[wanted]] == keys[mine[wanted - 1]]:
+            wanted += 1  # the rest of a group that is begun
+        rows += [int(i) for i in mine[:wanted]]
+    return sorted(rows)
+
+
 def keep_file(store: Store, path: Path, *, digest: str) -> str:
     """Put a weights file into the store, once, and return the digest of that object."""
     asked = Asked("file", 1, {}, {"content": digest})
@@ -158,6 +194,20 @@ def _pick(work: Work) -> dict[str, Any]:
             raise DataError(f"The outside images have none of class {name!r}.", fix="add some, or leave this generator out")
         rows += [int(i) for i in mine[: work.settings["per_class"]]]
     return _keep(work.folder, source.x[rows], source.y[rows], facts["classes"], None)
+
+
+def _first(work: Work) -> dict[str, Any]:
+    """The first `per_class` images of each class of a synthetic set, so that a smaller set is part of a larger one."""
+    source, facts = read_pixels(work.inputs["synthetic"]), read_facts(work.inputs["synthetic"])
+    n, rows = work.settings["per_class"], []
+    for k, name in enumerate(facts["classes"]):
+        mine = np.flatnonzero(source.y == k)[:n]
+        if len(mine) < n:
+            raise DataError(f"There are {len(mine)} synthetic images of class {name!r}, not {n}.", fix="ask for fewer")
+        rows.append(mine)
+    chosen, path = np.concatenate(rows), work.inputs["synthetic"].path("seeds.npy")
+    seeds = np.load(path, allow_pickle=False)[chosen] if path.exists() else None
+    return _keep(work.folder, source.x[chosen], source.y[chosen], facts["classes"], seeds)
 
 
 def _align(work: Work) -> dict[str, Any]:
@@ -255,6 +305,7 @@ VERBS: dict[str, Verb] = {
     "fit": Verb(_fit, 1),
     "sample": Verb(_sample, 1),
     "pick": Verb(_pick, 1),
+    "first": Verb(_first, 1),
     "align": Verb(_align, 1),
     "copies": Verb(_copies, 1),
     "train": Verb(_train, 1),

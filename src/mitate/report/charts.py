@@ -148,6 +148,131 @@ def curves(lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, width:
     return _svg(width, height, title, parts)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """A measured error at a volume, in the units of the axis; the text stands above its mark."""
+
+    volume: float
+    value: float
+    low: float
+    high: float
+    text: str
+
+
+def growth(
+    points: Sequence[Growth],
+    band: Sequence[tuple[float, float, float, float]],
+    *,
+    baseline: tuple[float, float, float],
+    width: int,
+    title: str,
+    across: str,
+    up: str,
+    baseline_label: str,
+    curve_label: str,
+) -> Markup:
+    """Error against number of images: points with intervals, the fitted curve in its band, the baseline as a line with its interval.
+
+    band: (volume, value, low, high) along the curve, empty where none was fitted. baseline: value, low, high.
+    """
+    x0, x1, y0, y1 = 54, width - 16, 62, 300 if width > 600 else 250
+    most = max(p.volume for p in points)
+    seen = [v for p in points for v in (p.low, p.high)] + [v for row in band for v in row[1:]] + list(baseline)
+    ticks = _ticks(max(0.0, min(seen)) if min(p.value for p in points) >= 0 else min(seen), max(seen), 5)
+
+    def x(volume: float) -> float:
+        return x0 + 14 + volume / most * (x1 - x0 - 30)
+
+    def y(value: float) -> float:
+        return y1 - (min(max(value, ticks[0]), ticks[-1]) - ticks[0]) / (ticks[-1] - ticks[0]) * (y1 - y0)
+
+    value, low, high = baseline
+    parts = [f'<text class="c-tick" x="0" y="14">{escape(up)}</text>']
+    for tick in ticks:
+        parts.append(f'<line class="c-grid" x1="{x0}" x2="{x1}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text class="c-tick" x="{x0 - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick(tick)}</text>')
+    parts.append(f'<rect class="c-band" x="{x0}" y="{y(high):.1f}" width="{x1 - x0}" height="{max(1.0, y(low) - y(high)):.1f}"/>')
+    parts.append(f'<line class="c-base" x1="{x0}" x2="{x1}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
+    if band:
+        edge = [(x(v), y(a)) for v, _, a, _ in band] + [(x(v), y(b)) for v, _, _, b in reversed(band)]
+        parts.append(f'<polygon class="c-area" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in edge)}"/>')
+        parts.append(f'<polyline class="c-fit" points="{" ".join(f"{x(v):.1f},{y(m):.1f}" for v, m, _, _ in band)}"/>')
+    taken = labelled = -1e9
+    for p in points:
+        a = x(p.volume)
+        parts.append(f'<line class="c-span" x1="{a:.1f}" x2="{a:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}"/>')
+        parts += [f'<line class="c-span" x1="{a - 4:.1f}" x2="{a + 4:.1f}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>' for v in (p.low, p.high)]
+        parts.append(f'<circle class="c-dot" cx="{a:.1f}" cy="{y(p.value):.1f}" r="5"/>')
+        label = _tick(p.volume)
+        if a - taken > _width(label) + 6 or p is points[-1]:
+            parts.append(f'<text class="c-tick" x="{a:.1f}" y="{y1 + 18}" text-anchor="middle">{label}</text>')
+            taken = a
+        wide_enough = width > 600 and (p is points[-1] or a - labelled > 64)
+        if wide_enough or p is points[-1]:
+            anchor, place = ("end", a + 8) if p is points[-1] else ("middle", a)
+            parts.append(f'<text class="c-number" x="{place:.1f}" y="{y(p.high) - 7:.1f}" text-anchor="{anchor}">{escape(p.text)}</text>')
+            labelled = a
+    parts.append(f'<text class="c-tick" x="{(x0 + x1) / 2:.0f}" y="{y1 + 38}" text-anchor="middle">{escape(across)}</text>')
+    parts.append(f'<line class="c-base" x1="{x0}" x2="{x0 + 18}" y1="28" y2="28"/><text class="c-tick" x="{x0 + 24}" y="32">{escape(baseline_label)}</text>')
+    if band:
+        start = x0 + 48 + _width(baseline_label) if width > 600 else x0
+        level = 28 if width > 600 else 46
+        parts.append(f'<line class="c-fit" x1="{start:.0f}" x2="{start + 18:.0f}" y1="{level}" y2="{level}"/>')
+        parts.append(f'<text class="c-tick" x="{start + 24:.0f}" y="{level + 4}">{escape(curve_label)}</text>')
+    return _svg(width, y1 + 50, title, parts)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A measured score at a number of real images, in the units of the axis."""
+
+    images: float
+    value: float
+    low: float
+    high: float
+
+
+def learning(lines: Sequence[tuple[str, Sequence[Dot]]], *, width: int, title: str, across: str, up: str) -> Markup:
+    """Score against real training images, doublings at equal distance: the first line is the baseline, a second the candidate."""
+    x0, x1, y0 = 54, width - 16, 40 + 20 * len(lines)
+    y1 = y0 + (230 if width > 600 else 190)
+    dots = [dot for _, row in lines for dot in row]
+    ticks = _ticks(min(d.low for d in dots), max(d.high for d in dots), 5)
+    first, last = (math.log(f(d.images for d in dots)) for f in (min, max))
+
+    def x(images: float) -> float:
+        return x0 + 30 + (math.log(images) - first) / ((last - first) or 1.0) * (x1 - x0 - 60)
+
+    def y(value: float) -> float:
+        return y1 - (value - ticks[0]) / (ticks[-1] - ticks[0]) * (y1 - y0)
+
+    parts = [f'<text class="c-tick" x="0" y="14">{escape(up)}</text>']
+    for tick in ticks:
+        parts.append(f'<line class="c-grid" x1="{x0}" x2="{x1}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(f'<text class="c-tick" x="{x0 - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{_tick(tick)}</text>')
+    for images in sorted({d.images for d in dots}):
+        parts.append(f'<text class="c-tick" x="{x(images):.1f}" y="{y1 + 18}" text-anchor="middle">{images:,.0f}</text>')
+    parts.append(f'<text class="c-tick" x="{(x0 + x1) / 2:.0f}" y="{y1 + 38}" text-anchor="middle">{escape(across)}</text>')
+    for i, (name, row) in enumerate(lines):
+        line, aside, mark = ("c-fit", 5.0, "diamond") if i else ("c-base", -5.0, "dot")
+        places = [(x(d.images) + (aside if len(lines) > 1 else 0.0), d) for d in sorted(row, key=lambda d: d.images)]
+        parts.append(f'<polyline class="{line} c-line" points="{" ".join(f"{a:.1f},{y(d.value):.1f}" for a, d in places)}"/>')
+        for a, d in places:
+            parts.append(f'<line class="c-span" x1="{a:.1f}" x2="{a:.1f}" y1="{y(d.low):.1f}" y2="{y(d.high):.1f}"/>')
+            parts += [f'<line class="c-span" x1="{a - 4:.1f}" x2="{a + 4:.1f}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>' for v in (d.low, d.high)]
+            parts.append(_shape(mark, a, y(d.value)))
+        level = 28 + 20 * i
+        parts.append(f'<line class="{line}" x1="{x0}" x2="{x0 + 26}" y1="{level}" y2="{level}"/>{_shape(mark, x0 + 13, level)}')
+        parts.append(f'<text class="c-tick" x="{x0 + 34}" y="{level + 4}">{_fit(name, width - x0 - 40)}</text>')
+    return _svg(width, y1 + 50, title, parts)
+
+
+def _shape(mark: str, x: float, y: float) -> str:
+    if mark == "diamond":
+        return f'<path class="c-filled" d="M{x - 7:.1f} {y:.1f}L{x:.1f} {y - 7:.1f}L{x + 7:.1f} {y:.1f}L{x:.1f} {y + 7:.1f}Z"/>'
+    return f'<circle class="c-dot" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+
+
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> Markup:
     head = f'<svg class="chart" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{escape(title)}">'
     return Markup(f"{head}<title>{escape(title)}</title>{''.join(parts)}</svg>")  # every text in it was escaped where it was written

@@ -6,15 +6,21 @@ Everything in that folder is text from users: the template escapes it, pictures 
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mitate.report.audit import write_audit
 from mitate.report.numbers import as_mapping, as_number, say_count, say_money
 from mitate.report.record import Record
-from mitate.report.words import load
+from mitate.report.spending import Spending
+from mitate.report.volume import VolumePage
+from mitate.report.words import LANGUAGES, load
+from mitate.report.worth import WorthPart
 from mitate.store import disk_errors, write_text
-from mitate.study import Run
+from mitate.study import ANSWERS, Run
+
+if TYPE_CHECKING:
+    from mitate.studies.spending import Prices
 
 
 def write_report(run: Run, *, lang: str = "en", out: Path | None = None) -> Path:
@@ -23,15 +29,29 @@ def write_report(run: Run, *, lang: str = "en", out: Path | None = None) -> Path
     The bytes follow from the run folder and the language alone. DataError when the run has no decision yet.
     """
     words = load(lang)
-    page = Page(run, words)
-    text = _template().render(page=page, w=words)
+    volume = run.answer_file.name == ANSWERS["volume"]
+    page = VolumePage(run, words) if volume else Page(run, words)
+    text = _template("volume.html.j2" if volume else "report.html.j2").render(page=page, w=words)
     path = out or run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
     with disk_errors(path.parent):
         write_text(path, text)
     return path
 
 
-class Page(Record):
+def write_prices(run: Run, prices: Prices) -> None:
+    """Tell the money of a finished run with other prices: its answer, every report that is there, and the audit. Nothing is computed."""
+    from mitate.studies.spending import reprice
+
+    if not reprice(run, prices):
+        return
+    for lang in LANGUAGES:
+        if (run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")).is_file():
+            write_report(run, lang=lang)
+    if (run.folder / "audit").is_dir():
+        write_audit(run.folder)
+
+
+class Page(Record, Spending, WorthPart):
     """What the template asks for, each part made from the files of the run."""
 
     @property
@@ -53,12 +73,6 @@ class Page(Record):
         low, high = self.change(self.confirmed["low"]), self.change(self.confirmed["high"])
         return self.w("label.interval", confidence=self.confidence, low=low, high=high, unit=self.unit)
 
-    @cached_property
-    def next_step(self) -> str:
-        step = as_mapping(self.decision.get("next_step"))
-        fallback = str(step.get("note") or step.get("text") or "") or self.w("next.none")
-        return self.w.get(f"next.{step.get('code')}", fallback, self._values(step.get("values"), signed=False))
-
     @property
     def cost_line(self) -> list[str]:
         parts = []
@@ -66,8 +80,8 @@ class Page(Record):
             parts.append(self.w("count.machine", time=self.duration(seconds)))
         if (images := as_number(self.cost.get("synthetic_images"))) is not None:
             parts.append(self.w("count.synthetic", n=say_count(images)))
-        if (money := self.cost.get("money")) is not None:
-            parts.append(say_money(money))
+        if money := say_money(self.cost.get("money")):
+            parts.append(money)
         return parts or [self.missing("")]
 
     @property
@@ -97,17 +111,10 @@ class Page(Record):
             return []
         return [label for label in found if scores[label] > max(scores["candidate"], scores.get("baseline", 0.0))]
 
-    @property
-    def meeting(self) -> list[str]:
-        train = self._split_sizes().get("train")
-        asked = self.w("meeting.asked", measure=self.measure, train=say_count(train)) if train else self.w("meeting.asked_plain", measure=self.measure)
-        answer = self.w.get(f"meeting.{self.code}", str(self.decision.get("reason") or self.headline), self._values(self.decision.get("reason_values")))
-        return [asked, answer, self.w("meeting.next", next=self.next_step)]
 
-
-def _template() -> Any:
+def _template(name: str) -> Any:
     import jinja2
 
     loader = jinja2.PackageLoader("mitate", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

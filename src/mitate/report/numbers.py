@@ -61,10 +61,13 @@ def say_p(value: float) -> str:
 
 
 def say_money(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(say_count(n) if (n := as_number(v)) is not None else str(v) for v in value.values())
-    number = as_number(value)
-    return f"{number:,.2f}" if number is not None else str(value)
+    """`0.17 EUR` of a `cost.money` (its machine time), cents below ten; empty where it is not known."""
+    facts = as_mapping(value)
+    number, currency = as_number(facts.get("machine")), str(facts.get("currency") or "")
+    if number is None:
+        return ""
+    text = "< 0.01" if 0 < abs(number) < 0.005 else f"{number:,.2f}" if abs(number) < 9.995 else f"{number:,.0f}"
+    return f"{text} {currency}".rstrip().replace("-", "−")
 
 
 def say_flat(value: Any) -> str:

@@ -21,9 +21,9 @@ class Part:
     def __init__(self, run: Run, words: Words) -> None:
         self.run = run
         self.w = words
-        self.decision = run.decision
+        self.decision = run.answer
         if not isinstance(self.decision, dict) or "verdict" not in self.decision:
-            raise DataError(f"{run.folder}/decision.json holds no verdict.", fix="run the same command again with another --out")
+            raise DataError(f"{run.answer_file} holds no verdict.", fix="run the same command again with another --out")
         self.study = as_mapping(run.read("study.json"))
         self.machine = self._optional("machine.json")
         self.jobs = list(self._lines("jobs.jsonl"))

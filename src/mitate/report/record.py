@@ -36,13 +36,7 @@ class Record(Arms, Pictures, Rules):
             rows.append((self.w(label), self.missing("") if value is None else self.duration(value)))
         images = as_number(self.cost.get("synthetic_images"))
         rows.append((self.w("cost.images"), self.missing("") if images is None else self.w("count.images", n=say_count(images))))
-        money = self.cost.get("money")
-        rows.append((self.w("cost.money"), self.missing(self.w("cost.no_price")) if money is None else say_money(money)))
-        real = self.decision.get("real_image_equivalent")
-        value = as_number(as_mapping(real).get("value") if isinstance(real, dict) else real)
-        span = self._span(as_mapping(real), say_count)
-        text = self.missing(self.w("cost.real_why")) if value is None else self.w("cost.real_value", n=say_count(value)) + (f" [{span}]" if span else "")
-        rows.append((self.w("cost.real"), text))
+        rows.append((self.w("cost.money"), say_money(self.cost.get("money")) or self.missing(self.w("cost.no_price"))))
         return rows
 
     @property
@@ -53,8 +47,6 @@ class Record(Arms, Pictures, Rules):
         for score in self.scores:
             if as_number(score.get("value")) is None:
                 rows.setdefault(f"{score.get('metric')} · {score.get('subject')}", self._say(score, "note", "note") or self.w("missing.why"))
-        if self.decision.get("real_image_equivalent") is None:
-            rows.setdefault(self.w("said.real_image_equivalent"), self.w("cost.real_why"))
         if self.cost.get("money") is None:
             rows.setdefault(self.w("missing.money"), self.w("cost.no_price"))
         return list(rows.items())

@@ -12,7 +12,7 @@ import numpy as np
 from mitate.metrics.intervals import Interval, holm, p_value
 from mitate.metrics.measures import Measure
 from mitate.score import Score
-from mitate.studies import gates
+from mitate.studies import curve, gates
 from mitate.studies.arms import ALONE, Arm, Predictions, arms_of
 from mitate.studies.stages import Dropped, State, gain_on_test, interval_of, on_selection
 
@@ -29,6 +29,7 @@ def decision(
     _adjust(rows)
     verdict, code, values, reason = _verdict(state, confidence=confidence, groups=groups)
     detectable = _detectable(state, confidence=confidence, groups=groups)
+    learning, equivalent = curve.record(state, confidence=confidence, groups=groups)
     return {
         "study": state.study.digest,
         "verdict": verdict,
@@ -45,7 +46,8 @@ def decision(
         "gates": state.gates,
         "looks": list(looks),
         "smallest_detectable_gain": detectable,
-        "real_image_equivalent": None,
+        "learning_curve": learning,
+        "real_image_equivalent": equivalent,
         "cost": dict(cost),
         "next_step": _next_step(state, verdict, code, look=look, detectable=detectable),
         "not_measured": [*state.not_measured, *_not_measured(state)],
@@ -273,7 +275,12 @@ def _next_step(state: State, verdict: str, code: str, *, look: int | None, detec
 
 
 def _not_measured(state: State) -> list[dict[str, str]]:
-    found = [{"what": "real_image_equivalent", "why": "this version does not measure the learning curve on real images yet"}]
+    found = []
+    if state.test is None:
+        found.append({"what": "real_image_equivalent", "why": "the pilot ended before the test split was opened"})
+    elif not state.curve and all(row["what"] != "learning_curve" for row in state.not_measured):
+        asked = state.study.plan["curve"]
+        found.append({"what": "real_image_equivalent", "why": curve.NOT_ASKED if asked == "none" else curve.NO_TIME})
     if state.test is None:
         found.append({"what": "gain on the test split", "why": "the pilot ended before the test split was opened"})
     elif state.study.sizes["cross_fit"]:

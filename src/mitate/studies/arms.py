@@ -24,14 +24,18 @@ from mitate.verbs import VERBS
 
 @dataclass(frozen=True)
 class Arm:
-    """A recipe as typed and the generator whose images it uses (None for arms of real images only)."""
+    """A recipe as typed and the generator whose images it uses (None for arms of real images only).
+
+    volume: use the first so many images of each class; None for all there are.
+    """
 
     recipe: str
     generator: str | None = None
+    volume: int | None = None
 
     @property
     def label(self) -> str:
-        return self.recipe if self.generator is None else f"{self.recipe} · {self.generator}"
+        return " · ".join(str(part) for part in (self.recipe, self.generator, self.volume) if part is not None)
 
     @property
     def synthetic(self) -> bool:
@@ -48,6 +52,7 @@ class Cell:
     selection: str
     holdout: str
     test: str
+    part: str = ""  # share of the training images, where it is not all of them
 
 
 def arms_of(typed: Sequence[str], generators: Sequence[str]) -> list[Arm]:
@@ -87,6 +92,16 @@ class Jobs:
         version = 1000 * VERBS["align"].version + registry.find("adapter", "alignment").version
         return self._job("align", generator, cell, {}, {"synthetic": self.synthetic(generator, cell), "train": cell.train}, version=version)
 
+    def images(self, arm: Arm, cell: Cell) -> Job:
+        """The synthetic images that an arm trains on. Alignment comes before the choice, so that smaller volumes stay part of larger ones."""
+        assert arm.generator is not None, "an arm of real images has no synthetic ones"
+        align = recipes.parse(arm.recipe).align
+        whole = self.aligned(arm.generator, cell) if align else self.synthetic(arm.generator, cell)
+        if arm.volume is None or arm.volume == self._sizes["synthetic_per_class"]:
+            return whole
+        what = f"{arm.generator}{'/aligned' if align else ''}/{arm.volume}"
+        return self._job("first", what, cell, {"per_class": arm.volume}, {"synthetic": whole})
+
     def checked(self, generator: str, cell: Cell) -> Job:
         """The copies gate of a generator."""
         inputs: dict[str, Job | str] = {"synthetic": self.synthetic(generator, cell), "train": cell.train, "holdout": cell.holdout}
@@ -99,7 +114,7 @@ class Jobs:
             training["steps"] = self._sizes["long_steps"]
         inputs: dict[str, Job | str] = {"real": cell.train}
         if arm.generator is not None:
-            inputs["synthetic"] = self.aligned(arm.generator, cell) if recipe.align else self.synthetic(arm.generator, cell)
+            inputs["synthetic"] = self.images(arm, cell)
         settings = {"arm": arm.recipe, "training": training, "backbone": self._backbone, "seed": seed_of("train", self._seed, cell.replicate, cell.fold)}
         factor = training["steps"] / self._sizes["training"]["steps"]
         return self._job("train", arm.label, cell, settings, self._with_weights(inputs), factor=factor)
@@ -122,7 +137,7 @@ class Jobs:
     ) -> Job:
         key = (verb, what, cell)
         if key not in self._made:
-            place = f"r{cell.replicate}" + (f"/f{cell.fold}" if self._sizes["folds"] > 1 else "")
+            place = f"r{cell.replicate}" + (f"/f{cell.fold}" if self._sizes["folds"] > 1 else "") + (f"/part {cell.part}" if cell.part else "")
             seconds = self._seconds.get(f"{verb}:{what}", self._seconds.get(verb, 0.05)) * factor
             self._made[key] = Job(f"{verb}/{place}/{what}", verb, version or VERBS[verb].version, settings, inputs, seconds)
         return self._made[key]

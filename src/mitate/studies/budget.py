@@ -1,7 +1,7 @@
 """A budget held by construction: speed is probed once, the integers that fit the budget are chosen, and never derived again.
 
-What is given up when time is short, first to last: replicates beyond five, generator steps, training steps, the arms that teach
-least, replicates down to three.
+What is given up when time is short, first to last: replicates beyond five, generator steps, the candidate's part of the learning curve,
+training steps, the arms that teach least, replicates down to three, the learning curve.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ PROBE_STEPS = 6
 HEADROOM = 1.25  # jobs that run side by side slow each other down, and a worker starts up once
 STARTUP = 6.0  # seconds until the first job of a worker runs
 LEAST_STEPS = 120  # of an arm: below this, strong augmentation still costs accuracy and the baseline is not one
+CURVE_POINTS = 2  # sizes of the learning curve below all images (studies/curve.py)
 LONGEST = 4  # the compute-matched arm gets at most this many times the steps
 
 
@@ -40,24 +41,31 @@ class Sizes:
     steps: int
     generator_share: float  # of the steps that its preset gives a generator
     arms: tuple[str, ...]
+    curve: str  # learning curve: none, real (of the baseline), full (of the candidate too)
 
 
 SMALL = 2  # replicates at small
 
 
-# What is tried, the best first: replicates, share of the training steps, share of the generators' steps, every arm or the core.
+# What is tried, the best first: replicates, share of the training steps, share of the generators' steps, every arm or the core, curve.
 # Five replicates are kept as long as possible: with three, t has about two degrees of freedom and the interval is wide whatever else is done.
 RUNGS = (
-    (8, 1.0, 1.0, True), (6, 1.0, 1.0, True), (5, 1.0, 1.0, True), (5, 1.0, 0.5, True), (5, 0.67, 0.5, True), (5, 0.67, 0.25, True), (5, 0.67, 0.25, False),
-    (5, 0.5, 0.25, False), (4, 0.5, 0.25, False), (3, 0.5, 0.25, False), (3, 0.33, 0.12, False), (3, 0.33, 0.06, False),
+    (8, 1.0, 1.0, True, "full"), (6, 1.0, 1.0, True, "full"), (5, 1.0, 1.0, True, "full"), (5, 1.0, 0.5, True, "full"), (5, 1.0, 0.5, True, "real"),
+    (5, 0.67, 0.5, True, "real"), (5, 0.67, 0.25, True, "real"), (5, 0.67, 0.25, False, "real"), (5, 0.5, 0.25, False, "real"),
+    (4, 0.5, 0.25, False, "real"), (3, 0.5, 0.25, False, "real"), (3, 0.5, 0.25, False, "none"), (3, 0.33, 0.12, False, "none"),
+    (3, 0.33, 0.06, False, "none"),
 )  # fmt: skip
 
 
-def ladder(arms: Sequence[str], *, steps: int, replicates: int) -> list[Sizes]:
-    """Every size worth trying, the best first. replicates: fixed by the user, or 0. Arms that the user chose are never left out."""
+def ladder(arms: Sequence[str], *, steps: int, replicates: int, curve: str = "auto") -> list[Sizes]:
+    """Every size worth trying, the best first. replicates: fixed by the user, or 0; curve: so too, or `auto`. Arms that the user chose
+    are never left out."""
     core = tuple(a for a in arms if a in CORE) if tuple(arms) == recipes.DEFAULT_ARMS else tuple(arms)
     least = min(steps, LEAST_STEPS)
-    rows = [Sizes(replicates or r, max(least, round(steps * share)), g, tuple(arms) if every else core) for r, share, g, every in RUNGS]
+    rows = [
+        Sizes(replicates or r, max(least, round(steps * share)), g, tuple(arms) if every else core, c if curve == "auto" else curve)
+        for r, share, g, every, c in RUNGS
+    ]
     return list(dict.fromkeys(rows))
 
 
@@ -71,18 +79,21 @@ def estimate(
 ) -> dict[str, float]:
     """Seconds of one worker for one job of each verb (`fit:vae`), and `total` for the whole pilot."""
     seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": 0.1, "copies": 0.3, "align": 1.0, "pick": 0.1}
-    made = 0.0
+    made, dearest = 0.0, 0.0
     for name, (step, image) in speeds.generators.items():
         seconds[f"fit:{name}"] = share_of(generator_steps[name], sizes) * step
         seconds[f"sample:{name}"] = images * image + 0.1
-        made += seconds[f"fit:{name}"] + seconds[f"sample:{name}"]
+        one = seconds[f"fit:{name}"] + seconds[f"sample:{name}"]
+        made, dearest = made + one, max(dearest, one)
     cells = cells_small + sizes.full * folds
     trainings = 0.0
     for arm in sizes.arms:
         recipe = recipes.parse(arm)
         factor = long_steps / sizes.steps if recipe.compute_matched else 1.0
         trainings += (len(speeds.generators) if recipe.uses_synthetic else 1) * factor * (seconds["train"] + 2 * seconds["predict"])
-    seconds["total"] = cells * (made + trainings)
+    trained = seconds["train"] + seconds["predict"]
+    points = {"none": 0.0, "real": trained, "full": 2 * trained + dearest}[sizes.curve]
+    seconds["total"] = cells * (made + trainings) + sizes.full * folds * CURVE_POINTS * points
     return seconds
 
 
@@ -98,10 +109,11 @@ def choose(
     small: int,
     folds: int,
     workers: int,
+    curve: str = "auto",
 ) -> tuple[Sizes, int, dict[str, float]]:
     """The best sizes whose whole pilot takes at most `budget` seconds: (sizes, steps of the compute-matched arm, estimates)."""
     tried: list[float] = []
-    for sizes in ladder(arms, steps=steps, replicates=replicates):
+    for sizes in ladder(arms, steps=steps, replicates=replicates, curve=curve):
         matched = matched_steps(sizes, speeds, generator_steps=generator_steps, images=images)
         seconds = estimate(sizes, speeds, generator_steps=generator_steps, images=images, cells_small=small, folds=folds, long_steps=matched)
         wall = seconds["total"] / max(1, workers) * HEADROOM + STARTUP

@@ -30,6 +30,7 @@ from mitate.store import Store, disk_errors, locked
 Verdict = Literal["go", "stop", "more evidence"]
 CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3
 LOW_SHARE = 0.25  # of its error, beyond the low end
+SCREEN = 0.90  # confidence of the reach gate: with two replicates its rows' own t is wide enough (docs/statistics.md has its true rates)
 COPIES_MARGIN = 0.05  # share of copies above the hold-out's own that no generator may exceed
 POWER = 0.8
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from typing import Any
 from mitate.engine import Engine
 from mitate.errors import SettingError
 from mitate.progress import Line
-from mitate.runtime import machine
+from mitate.runtime import cores, machine
 from mitate.settings import plain, record
 from mitate.store import Entry, Store, disk_errors, write_json, write_text
-from mitate.studies import answer, evidence, gates, stages
+from mitate.studies import answer, curve, evidence, gates, spending, stages
 from mitate.studies.arms import group_numbers
 from mitate.studies.planning import Pilot, Plan, plan_pilot
 from mitate.study import Job, Run, Study
@@ -33,12 +34,12 @@ class _Watch:
     state: stages.State
     line: Line
     note: str = ""
-    told: set[str] = field(default_factory=set)
+    stage_of: dict[str, str] = field(default_factory=dict)  # digest of a result -> the stage that first asked for it
 
     def __call__(self, job: Job, entry: Entry, reused: bool) -> None:
-        if entry.digest in self.told:
+        if entry.digest in self.stage_of:
             return
-        self.told.add(entry.digest)
+        self.stage_of[entry.digest] = self.state.stage
         if reused:
             self.state.reused.add(entry.digest)
         self.line.advance(job.estimate, f"{self.state.stage}: {job.name}")
@@ -47,7 +48,7 @@ class _Watch:
 def run_pilot(plan: Plan, folder: Path, *, workers: int | None = None, command: str = "") -> Run:
     """Run a planned pilot into `folder`; the same call again resumes, and one that is finished is returned at once."""
     if Run(folder).finished and Run(folder).study.digest == plan.study.digest:
-        return Run(folder)
+        return _told(Run(folder), plan)
     check_place(folder)
     with disk_errors(folder):
         return _run(plan, folder, workers=workers, command=command)
@@ -68,10 +69,12 @@ def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
         plan = plan.under(run.study)  # the same question, planned again: its integers were fixed the first time
     study = plan.study
     if run.finished:
-        return run
+        return _told(run, plan)
+    plan.prices.over(spending.kept_prices(run))  # what cannot be used is said before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     gates.look_number(plan.store, study=study.digest, images=tuple(d[:16] for d in plan.test.digests))
     write_json(folder / "study.json", study)
+    spending.keep_prices(run, plan.prices)
     write_json(folder / "machine.json", {**machine(), "command": command})
     started = time.monotonic()
     state = stages.open_state(study, plan.cells)
@@ -87,8 +90,11 @@ def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
         if state.candidate is not None:
             look = _open_test(plan, folder, candidate=state.candidate.label)
             stages.full(state, engine, watch)
+            confidence = gates.CONFIDENCE[look - 1]
+            curve.measure(state, engine, watch, groups=group_numbers(plan.test.groups, plan.test.names)[0], confidence=confidence)
     line.close()
-    _finish(plan, state, run, look=look, wall=time.monotonic() - started)
+    count = cores() if workers is None else max(1, workers)
+    _finish(plan, state, run, look=look, wall=time.monotonic() - started, stage_of=watch.stage_of, workers=count)
     return run
 
 
@@ -98,6 +104,8 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
     The folder keeps its earlier answer as `look1/`, `look2/`. After a kill the same call goes on with the look it had begun.
     """
     study = run.study
+    if study.kind != "pilot":
+        raise SettingError(f"{run.folder} holds a {study.kind} study.", fix="only a pilot is continued; ask again with more --replicates and another --out")
     rounds = list(study.sizes["full"])
     if run.finished:
         decision = run.decision
@@ -140,7 +148,14 @@ def _open_test(plan: Plan, folder: Path, *, candidate: str) -> int:
     return look
 
 
-def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall: float) -> None:
+def _told(run: Run, plan: Plan) -> Run:
+    """A finished run, its money told anew where the plan brings other prices."""
+    if plan.prices.given:
+        spending.reprice(run, plan.prices)
+    return run
+
+
+def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall: float, stage_of: Mapping[str, str], workers: int) -> None:
     spent = evidence.write_jobs(state, run.folder)
     evidence.write_samples(state, plan.store, run.folder)
     images = evidence.write_candidate(state, plan.store, run.folder)
@@ -161,7 +176,8 @@ def _finish(plan: Plan, state: stages.State, run: Run, *, look: int | None, wall
         else []
     )
     found = answer.decision(state, look=look, looks=looks, groups=groups, group_names=names, cost=cost)
-    write_json(run.folder / "decision.json", found)
+    found = spending.spent(found, state, stage_of, look=look, groups=groups, workers=workers)
+    write_json(run.folder / "decision.json", spending.priced(found, spending.kept_prices(run)))
 
 
 def _earlier(run: Run, look: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Store, file_digest
 from mitate.studies import budget, gates
 from mitate.studies.arms import Cell, overlap_of
+from mitate.studies.meeting import money_text
 from mitate.studies.sources import Source as GeneratorSource
 from mitate.studies.sources import source_of
+from mitate.studies.spending import Prices
 from mitate.study import Study
 from mitate.verbs import keep_file, keep_images, try_classifier
 
 MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
 MOST_SIZE = 64  # pixels, unless asked for more
+CURVES = ("auto", "none", "real", "full")
 STEPS = 300  # optimiser steps of an arm, unless the budget is short
 
 
@@ -48,6 +51,7 @@ class Pilot:
     synthetic_per_class: int = 0  # 0 for five for each real image, at most 200
     replicates: int = 0  # at full; 0 for what the budget allows
     steps: int = STEPS  # optimiser steps of an arm; fewer where the budget is short
+    curve: str = "auto"  # learning curve: none, real (of the baseline), full (of the candidate too), auto for what the budget allows
     seed: int = 0
 
 
@@ -61,25 +65,33 @@ class Plan:
     test: ImageSet  # the test split, or with cross-fitting every image
     asked: Pilot
     data: Data
+    prices: Prices = Prices()  # no part of the question: the same study with other prices is the same look
 
     def under(self, existing: Study) -> Plan:
         """This plan with the integers of a study that asks the same of the same images; SettingError for another question."""
-        return _plan(self.asked, self.data, self.store, existing)
+        return replace(_plan(self.asked, self.data, self.store, existing), prices=self.prices)
 
     def cost(self) -> str:
         """What the pilot would take and what it could show, in a few lines."""
         sizes, found = self.study.sizes, self.study.detectable
-        gain, least = _points(found["gain"], self.study), _points(self.study.plan["worthwhile"], self.study)
+        gain, least = said_gain(found["gain"], self.study), said_gain(self.study.plan["worthwhile"], self.study)
         generators = ", ".join(sizes["generators"])
         lines = [
             f"real images      {self._images(sizes, found['test_images'])}; {len(self.study.data['classes'])} classes, {sizes['size']} px",
             f"generators       {generators}; {sizes['synthetic_per_class']} images a class",
             f"arms             {len(sizes['arms'])} recipes, {sizes['training']['steps']} steps each; {sizes['small']} + {sum(sizes['full'])} replicates",
             f"time             about {clock(self.study.estimates['wall'])} on {self.study.estimates['workers']:.0f} workers",
+            *self._money(),
             f"can detect       a gain {gain} above the worthwhile {least}, with 80 % power",
         ]
-        lines += [f"  smaller with   {o['to']} {o['change'].replace('_', ' ')}: {_points(o['gain'], self.study)}" for o in found["smaller_by"]]
+        lines += [f"  smaller with   {o['to']} {o['change'].replace('_', ' ')}: {said_gain(o['gain'], self.study)}" for o in found["smaller_by"]]
         return "\n".join(lines)
+
+    def _money(self) -> list[str]:
+        """What the machine time would cost, where a price is known."""
+        if self.prices.machine_price is None:
+            return []
+        return [f"money            about {money_text(self.study.estimates['total'] / 3600 * self.prices.machine_price, self.prices.currency)} of machine time"]
 
     def _images(self, sizes: Mapping[str, Any], tested: int) -> str:
         counts = self.study.data["images"]
@@ -97,47 +109,47 @@ class Plan:
 
 def plan_pilot(asked: Pilot, source: Source, *, store: Store, workers: int, existing: Study | None = None) -> Plan:
     """Read and check the images, fix every integer. With `existing` (a run folder's study) its integers are taken, not derived."""
-    _check(asked)
+    check_pilot(asked)
     data = open_data(source, per_class=asked.per_class or None, seed=asked.seed)
     if existing is not None:
         return _plan(asked, data, store, existing)
-    size, channels = _shape(data, asked.size)
+    size, channels = shape_of(data, asked.size)
     return _build(asked, data, store, _new_study(asked, data, store, size=size, channels=channels, workers=workers))
 
 
 def _plan(asked: Pilot, data: Data, store: Store, existing: Study) -> Plan:
     _same_question(existing, asked, data)
-    _restore(asked, data, store, existing)
+    restore(asked, data, store, existing)
     return _build(asked, data, store, existing)
 
 
-def _restore(asked: Pilot, data: Data, store: Store, existing: Study) -> None:
+def restore(asked: Pilot, data: Data, store: Store, existing: Study) -> None:
     """Put outside images and weights back into a store that has forgotten them (mitate clean)."""
     lost = [name for name, facts in existing.sizes["generators"].items() if facts["kind"] == "folder" and store.get(facts["images"]) is None]
     for name in lost:
         shape = (existing.sizes["size"], existing.sizes["size"], existing.sizes["channels"])
-        found = _source(name, data, store, shape)
+        found = source_for(name, data, store, shape)
         if found.facts["images"] != existing.sizes["generators"][name]["images"]:
             raise SettingError(f"The images of {name} changed since this run was started.", fix="choose another folder with --out, or put the images back")
     weights = existing.sizes["backbone"]["weights"]
-    if weights and store.get(weights) is None and _backbone(asked.backbone, store)["weights"] != weights:
+    if weights and store.get(weights) is None and backbone_of(asked.backbone, store)["weights"] != weights:
         raise SettingError("The weights file changed since this run was started.", fix="choose another folder with --out, or put the file back")
 
 
-def _source(name: str, data: Data, store: Store, shape: tuple[int, int, int]) -> GeneratorSource:
+def source_for(name: str, data: Data, store: Store, shape: tuple[int, int, int]) -> GeneratorSource:
     splits = data.splits
     test, held = (data.train_side, []) if splits.cross_fit else (splits.test, [splits.selection, splits.holdout])
     return source_of(name, train=splits.train, shape=shape, test=test, held=held, store=store)
 
 
 def _build(asked: Pilot, data: Data, store: Store, study: Study) -> Plan:
-    cells, rows = _cells(study, data, store)
+    cells, rows = cells_of(study, data, store)
     if rows and study.data.get("test_rows") != rows:
         study = Study(study.kind, study.plan, {**study.data, "test_rows": rows}, study.sizes, study.gates, study.detectable, study.estimates)
     return Plan(study, cells, store, data.train_side if study.sizes["cross_fit"] else data.splits.test, asked, data)
 
 
-def _check(asked: Pilot) -> None:
+def check_pilot(asked: Pilot) -> None:
     for arm in asked.arms:
         recipes.parse(arm)
     if not asked.generators:
@@ -147,6 +159,8 @@ def _check(asked: Pilot) -> None:
     for name, least in (("per_class", 0), ("size", 0), ("synthetic_per_class", 0), ("replicates", 0), ("steps", 1), ("worthwhile", 0)):
         if not least <= getattr(asked, name) < math.inf:
             raise SettingError(f"{name} is {getattr(asked, name)}.", fix=f"give {least} or more")
+    if asked.curve not in CURVES:
+        raise SettingError(f"There is no curve {asked.curve!r}.", fix=suggest(asked.curve, CURVES))
     if asked.replicates in (1, 2):
         raise SettingError(f"{asked.replicates} replicates cannot show how far replicates differ.", fix="give 3 or more, or 0 for what the budget allows")
     if 0 < asked.size < 8 or asked.size > 256:
@@ -154,6 +168,8 @@ def _check(asked: Pilot) -> None:
 
 
 def _same_question(existing: Study, asked: Pilot, data: Data) -> None:
+    if existing.kind != "pilot":
+        raise SettingError(f"The run folder holds a {existing.kind} study, not a pilot.", fix="choose another folder with --out")
     plan = {k: v for k, v in existing.plan.items() if k != "continued_with"}
     if canonical(plan) != canonical(asked):
         changed = sorted(k for k, v in plain(asked).items() if canonical(plan.get(k)) != canonical(v))
@@ -161,7 +177,7 @@ def _same_question(existing: Study, asked: Pilot, data: Data) -> None:
             f"The run folder holds another pilot (it differs in {', '.join(changed)}).",
             fix="choose another folder with --out, or give the command that made it",
         )
-    if existing.data["digests"] != _digests(data):
+    if existing.data["digests"] != digests_of(data):
         raise SettingError("The images changed since this run was started.", fix="choose another folder with --out, or put the images back")
 
 
@@ -171,26 +187,26 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     measure = measures.parse(asked.measure, classes)
     everything = data.train_side if splits.cross_fit else splits.test
     measure.check(everything.y)
-    _check_sides(splits, everything)
+    check_sides(splits, everything)
     least = min(splits.train.counts().values())
     images = asked.synthetic_per_class or max(10, min(MOST_SYNTHETIC, TIMES_REAL * least))
-    sources = {name: _source(name, data, store, (size, size, channels)) for name in asked.generators}
+    sources = {name: source_for(name, data, store, (size, size, channels)) for name in asked.generators}
     generators = {name: source.facts for name, source in sources.items()}
     for facts in generators.values():
         if facts["kind"] == "folder":
             images = min(images, facts["least"]) if not asked.synthetic_per_class else images
-    backbone = _backbone(asked.backbone, store)
-    training = _training(asked, data, size=size, channels=channels, pretrained=backbone["name"] != "small")
+    backbone = backbone_of(asked.backbone, store)
+    training = training_of(asked, data, size=size, channels=channels, pretrained=backbone["name"] != "small")
     arms = tuple(dict.fromkeys([recipes.BASELINE, *(recipes.parse(a).name for a in asked.arms)]))
     arms = recipes.DEFAULT_ARMS if set(arms) == set(recipes.DEFAULT_ARMS) else arms
     n_folds = splits.n_folds if splits.cross_fit else 1
     per_class = asked.per_class or None
     overlap = overlap_of(folds(data.train_side, 0, n_folds=n_folds, seed=asked.seed, per_class=per_class)) if splits.cross_fit else 0.0
     small = 0 if splits.cross_fit else budget.SMALL
-    speeds, steps = _probe(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
+    speeds, steps = probe_speeds(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
     chosen, long_steps, estimates = budget.choose(
         arms, speeds, budget=seconds(asked.budget), steps=asked.steps, replicates=asked.replicates, generator_steps=steps,
-        images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers),
+        images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers), curve=asked.curve,
     )  # fmt: skip
     for name, facts in generators.items():
         if "steps" in facts["options"]:
@@ -198,20 +214,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     return Study(
         kind="pilot",
         plan=plain(asked),
-        data={
-            "name": data.name,
-            "classes": list(classes),
-            "digests": _digests(data),
-            "image_digests": {s: list(getattr(splits, s).digests) for s in ("train", "selection", "holdout", "test")},
-            "images": {s: len(getattr(splits, s)) for s in ("train", "selection", "holdout", "test")},
-            "per_class": splits.train.counts(),
-            "labels": [int(k) for k in everything.labels] if splits.cross_fit else None,
-            "groups": len(set(everything.groups)) if everything.groups else None,
-            "licences": sorted(set(everything.licences or ())),
-            "consents": sorted(set(everything.consents or ())),
-            "findings": [{"kind": f.kind, "severity": f.severity, "message": f.message} for f in data.findings]
-            + [{"kind": "held back", "severity": "drop", "message": s.finding} for s in sources.values() if s.finding],
-        },
+        data=data_facts(data, everything, [s.finding for s in sources.values() if s.finding]),
         sizes={
             "size": size,
             "channels": channels,
@@ -223,6 +226,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "synthetic_per_class": images,
             "small": small,
             "full": [chosen.full],
+            "curve": chosen.curve,
             "folds": n_folds,
             "overlap": overlap,
             "cross_fit": splits.cross_fit,
@@ -231,12 +235,31 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "measure": measures.freeze(measure),
         },  # fmt: skip
         gates=_gates(asked, cross_fit=splits.cross_fit),
-        detectable=_detectable(measure, everything, replicates=chosen.full, overlap=overlap),
+        detectable=detectable_gain(measure, everything, replicates=chosen.full, overlap=overlap),
         estimates={**estimates, "workers": float(max(1, workers))},
     )
 
 
-def _check_sides(splits: Splits, tested: ImageSet) -> None:
+def data_facts(data: Data, everything: ImageSet, held_back: Sequence[str]) -> dict[str, Any]:
+    """What study.json says of the images. everything: the images the verdict rests on; held_back: lines about outside images left out."""
+    splits = data.splits
+    return {
+        "name": data.name,
+        "classes": list(splits.train.classes),
+        "digests": digests_of(data),
+        "image_digests": {s: list(getattr(splits, s).digests) for s in ("train", "selection", "holdout", "test")},
+        "images": {s: len(getattr(splits, s)) for s in ("train", "selection", "holdout", "test")},
+        "per_class": splits.train.counts(),
+        "labels": [int(k) for k in everything.labels] if splits.cross_fit else None,
+        "groups": len(set(everything.groups)) if everything.groups else None,
+        "licences": sorted(set(everything.licences or ())),
+        "consents": sorted(set(everything.consents or ())),
+        "findings": [{"kind": f.kind, "severity": f.severity, "message": f.message} for f in data.findings]
+        + [{"kind": "held back", "severity": "drop", "message": line} for line in held_back],
+    }
+
+
+def check_sides(splits: Splits, tested: ImageSet) -> None:
     """DataError where the selection split lacks a class, or the test images are all of one group: seen now, not after the run."""
     if missing := [c for c, n in splits.selection.counts().items() if n == 0]:
         raise DataError(f"The selection split has no image of {', '.join(missing[:5])}.", fix="add some, or leave out your own selection folder")
@@ -275,7 +298,7 @@ def _gates(asked: Pilot, *, cross_fit: bool) -> tuple[dict[str, Any], ...]:
     return tuple(rules)
 
 
-def _detectable(measure: measures.Measure, test: ImageSet, *, replicates: int, overlap: float) -> dict[str, Any]:
+def detectable_gain(measure: measures.Measure, test: ImageSet, *, replicates: int, overlap: float) -> dict[str, Any]:
     """The smallest detectable gain from planning values. A recall counts its own class alone; costs scale with their own mean."""
     n = measure.counted(test.y)
     unit = 1.0
@@ -295,7 +318,7 @@ def _fixed_candidate(arms: Sequence[str]) -> str:
     return "balanced+augment" if "balanced+augment" in synthetic else synthetic[0]
 
 
-def _shape(data: Data, size: int) -> tuple[int, int]:
+def shape_of(data: Data, size: int) -> tuple[int, int]:
     """Working size and channels: the images' own, their smaller side, at most 64 pixels; grey when every image is."""
     images = data.splits.train
     shapes = {images.reader.read(i).shape for i in range(min(len(images), 200))}
@@ -304,12 +327,12 @@ def _shape(data: Data, size: int) -> tuple[int, int]:
     return size or max(8, min(MOST_SIZE, sides[len(sides) // 2])), channels
 
 
-def _digests(data: Data) -> dict[str, str]:
+def digests_of(data: Data) -> dict[str, str]:
     parts = {s: getattr(data.splits, s).digest for s in ("train", "selection", "holdout", "test")}
     return {**parts, "train_side": data.train_side.digest}
 
 
-def _backbone(text: str, store: Store) -> dict[str, Any]:
+def backbone_of(text: str, store: Store) -> dict[str, Any]:
     """`small`, `mobilenet_v2:FILE.safetensors+frozen`, `timm:resnet18`: name, variant, frozen, and the stored weights."""
     text, _, dial = text.partition("+")
     if dial not in ("", "frozen"):
@@ -328,7 +351,7 @@ def _backbone(text: str, store: Store) -> dict[str, Any]:
     return {**facts, "weights": keep_file(store, path, digest=file_digest(path)) if path is not None else ""}
 
 
-def _training(asked: Pilot, data: Data, *, size: int, channels: int, pretrained: bool) -> dict[str, Any]:
+def training_of(asked: Pilot, data: Data, *, size: int, channels: int, pretrained: bool) -> dict[str, Any]:
     from mitate.training.augmentation import flips_are_safe
     from mitate.training.loop import Training
 
@@ -337,7 +360,7 @@ def _training(asked: Pilot, data: Data, *, size: int, channels: int, pretrained:
     return plain(Training(steps=asked.steps, flip=flip))
 
 
-def _probe(
+def probe_speeds(
     generators: Mapping[str, Mapping[str, Any]],
     backbone: Mapping[str, Any],
     training: Mapping[str, Any],
@@ -355,7 +378,7 @@ def _probe(
     return speeds, {name: int(getattr(kind, "steps", 1)) for name, kind in kinds.items()}
 
 
-def _cells(study: Study, data: Data, store: Store) -> tuple[list[Cell], dict[str, list[int]]]:
+def cells_of(study: Study, data: Data, store: Store) -> tuple[list[Cell], dict[str, list[int]]]:
     """The stored image sets of every replicate (and fold), and with folds which images each tests."""
     sizes, seed = study.sizes, study.plan["seed"]
     total = max(1, sizes["small"]) * (not sizes["cross_fit"]) + sum(sizes["full"])
@@ -382,5 +405,5 @@ def _cells(study: Study, data: Data, store: Store) -> tuple[list[Cell], dict[str
     return [Cell(r, 0, keep(draw), selection, holdout, test) for r, draw in enumerate(draws)], {}
 
 
-def _points(value: float, study: Study) -> str:
+def said_gain(value: float, study: Study) -> str:
     return f"{value:.3g}" if study.sizes["measure"]["costs"] else f"{value * 100:.3g} points"

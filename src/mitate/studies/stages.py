@@ -60,6 +60,7 @@ class State:
     selection_groups: np.ndarray | None = None  # int64 [images of the selection split]
     test: Predictions | None = None
     candidate: Arm | None = None
+    curve: list[Any] = field(default_factory=list)  # points of the learning curve (studies/curve.py), smallest size first
     best_high: float | None = None  # the best upper bound on the selection split, where the pilot stopped for futility
     entries: dict[Job, Entry] = field(default_factory=dict)
     reused: set[str] = field(default_factory=set)
@@ -95,11 +96,11 @@ def look(state: State, engine: Engine, done: Done) -> None:
     cross = bool(state.study.sizes["cross_fit"])
     checks = {g: state.jobs.checked(g, cell) for g in state.alive}
     judged = {} if cross else {g: state.jobs.predicted(Arm(BASELINE_LOOK, g), cell, "selection") for g in state.alive}
-    found = _run(state, engine, [*checks.values(), *judged.values()], done)
+    found = run_jobs(state, engine, [*checks.values(), *judged.values()], done)
     y = np.zeros(0, np.int64) if cross else _labels(engine, cell.selection)
     groups = None if cross else _groups(engine, cell.selection)
     for generator in list(state.alive):
-        drop = _copies_gate(state, generator, found[checks[generator]].result)
+        drop = copies_gate(state, generator, found[checks[generator]].result)
         if drop is None and generator in judged:
             drop = _labels_gate(state, generator, y, answers(state.measure, found[judged[generator]]), groups=groups)
         if drop is not None:
@@ -115,7 +116,7 @@ def small(state: State, engine: Engine, done: Done) -> None:
         return
     state.stage = "small"
     cells = [c for c in state.cells if c.replicate < state.study.sizes["small"]]
-    state.selection = _predictions(state, engine, cells, "selection", done)
+    state.selection = predictions_on(state, engine, cells, "selection", done)
     state.selection_groups = _groups(engine, cells[0].selection)
     baseline = state.baseline
     others = [a for a in state.arms if a != baseline]
@@ -125,7 +126,7 @@ def small(state: State, engine: Engine, done: Done) -> None:
     if alone and others:
         state.not_measured.append({"what": "gains on the selection split", "why": ONE_GROUP})
         state.gates += [_gate("reach", "small", a.label, rule, None, passed=None, note=ONE_GROUP) for a in others]
-    gains = {} if alone else {a: on_selection(state, paired, a, confidence=gates.CONFIDENCE[0]) for a in others}
+    gains = {} if alone else {a: on_selection(state, paired, a, confidence=gates.SCREEN) for a in others}
     for arm, gain in gains.items():
         reaches = gain.high >= state.worthwhile
         state.gates.append(_gate("reach", "small", arm.label, rule, gain, passed=reaches))
@@ -176,10 +177,10 @@ def full(state: State, engine: Engine, done: Done) -> None:
     rounds = state.study.sizes["full"]
     first = state.study.sizes["small"]
     cells = [c for c in state.cells if first <= c.replicate < first + rounds[0]]
-    state.test = _predictions(state, engine, cells, "test", done)
+    state.test = predictions_on(state, engine, cells, "test", done)
     late = [c for c in state.cells if c.replicate >= first + rounds[0]]
     if late and state.candidate is not None:
-        _predictions(state, engine, late, "test", done, arms=[state.baseline, state.candidate], into=state.test)
+        predictions_on(state, engine, late, "test", done, arms=[state.baseline, state.candidate], into=state.test)
 
 
 def gain_on_test(
@@ -216,7 +217,7 @@ def interval_of(
 # gates ----------------------------------------------------------------------------------------------------------------
 
 
-def _copies_gate(state: State, generator: str, facts: Mapping[str, Any]) -> Dropped | None:
+def copies_gate(state: State, generator: str, facts: Mapping[str, Any]) -> Dropped | None:
     rule = f"share of copies at most {gates.COPIES_MARGIN:.0%} above the hold-out's own share"
     metric = privacy.COPIES
     if not facts["measured"]:
@@ -281,18 +282,18 @@ def _gate(name: str, stage: str, subject: str, rule: str, measured: Interval | N
 # running --------------------------------------------------------------------------------------------------------------
 
 
-def _run(state: State, engine: Engine, jobs: list[Job], done: Done) -> dict[Job, Entry]:
+def run_jobs(state: State, engine: Engine, jobs: list[Job], done: Done) -> dict[Job, Entry]:
     found = engine.run(jobs, done=done)
     state.entries |= found
     return found
 
 
-def _predictions(
+def predictions_on(
     state: State, engine: Engine, cells: list[Cell], split: str, done: Done, *, arms: list[Arm] | None = None, into: Predictions | None = None
 ) -> Predictions:
     arms = state.arms if arms is None else arms
     jobs = {(a, c): state.jobs.predicted(a, c, split) for c in cells for a in arms}
-    found = _run(state, engine, list(jobs.values()), done)
+    found = run_jobs(state, engine, list(jobs.values()), done)
     folded = state.study.sizes["folds"] > 1 and split == "test"
     if folded:
         rows = {c.test: np.asarray(state.study.data["test_rows"][f"{c.replicate}/{c.fold}"], dtype=np.int64) for c in cells}
