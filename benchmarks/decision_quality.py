@@ -1,6 +1,6 @@
 """Is the verdict right as often as it says? The pilot's own rule on simulated worlds whose truth is known.
 
-    python benchmarks/decision_quality.py [--worlds 10000] [--only-part verdict,choice,worth] [--summary]
+    python benchmarks/decision_quality.py [--worlds 10000] [--only-part verdict,choice,interval] [--summary]
 
 A world has test images of differing difficulty, on which the candidate helps some and hurts others; replicates whose gains differ;
 answers that are right or wrong. Five kinds of world:
@@ -15,7 +15,7 @@ The true gain is fixed by calibration on 400,000 draws. Every world is judged by
 looks, each with five more replicates on the same test images. `verdict` cells: coverage of the first interval, rates of each answer after
 one look and after three, at no effect, the worthwhile gain itself (the worst place for a false go and a false stop), harm, a large gain,
 and 1 to 3 smallest detectable gains above the worthwhile one. `choice` cells: the whole chain, from six arms on a selection split through
-the reach gate to the verdict. `worth` cells: is the real-image equivalent in its interval?
+the reach gate to the verdict. `interval` cells: the verdict's interval beside the textbook's (worth_quality.py has the real-image equivalent's).
 
 False go: `go` while the true gain is at most the worthwhile one. False stop: `stop` while it is above (at the edge itself: as if just above).
 One JSON line a cell, in results/decision_quality.jsonl: rates with their Monte Carlo standard error. Resumable: finished cells are skipped.
@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.metrics.intervals import pooled_row_se, two_way
+from mitate.metrics.intervals import ends, pooled_row_se, quantile_t, two_way
 from mitate.runtime import seed_of
 from mitate.studies import gates
 from mitate.studies.arms import Arm
@@ -242,6 +242,40 @@ def _printed(world: World, truth: Truth, *, replicates: int, images: int) -> flo
     return float(np.median([gates.detectable_from(f, confidence=0.95) for f in found]))
 
 
+# the interval ---------------------------------------------------------------------------------------------------------
+
+WAYS = ("one t for the sum, equal tails", "own t for each part, equal tails", "own t for each part, the low end careful")
+
+
+def interval_cell(kind: str, *, replicates: int, images: int, worlds: int) -> dict[str, Any]:
+    """The verdict's interval beside the textbook's, at no effect: share of worlds where each ends above and below the truth."""
+    rng = np.random.default_rng(seed_of("interval", kind, replicates, images))
+    world = World(kind)
+    shift = Truth(world).shift_for(0.0)
+    assert shift is not None
+    missed, widths = {way: [0, 0] for way in WAYS}, {way: 0.0 for way in WAYS}
+    for _ in range(worlds):
+        even = two_way(Draw(rng, world, images, shift).rows(replicates), confidence=0.95, groups=groups_of(world, images))
+        careful = ends(even, confidence=0.95, low_share=gates.LOW_SHARE)
+        satterthwaite = even.se**4 / (even.se_replicates**4 / even.df_replicates + even.se_images**4 / even.df_images)
+        half = quantile_t(0.975, satterthwaite) * even.se
+        for way, (low, high) in zip(WAYS, ((even.value - half, even.value + half), (even.low, even.high), (careful.low, careful.high)), strict=True):
+            missed[way][0] += low > 0
+            missed[way][1] += high < 0
+            widths[way] += (high - low) / worlds
+    ways = {
+        way: {"above": rate(a, worlds), "below": rate(b, worlds), "coverage": rate(worlds - a - b, worlds), "width": widths[way]}
+        for way, (a, b) in missed.items()
+    }
+    return {"part": "interval", "kind": kind, "replicates": replicates, "images": images, "worlds": worlds, "ways": ways}
+
+
+def interval_cells(worlds: int) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+    for (replicates, images), kind in itertools.product(((3, 150), (3, 1000), (5, 1000), (10, 1000), (10, 10_000)), ("normal", "heavy")):
+        sizes = {"replicates": replicates, "images": images}
+        yield {"part": "interval", "kind": kind, **sizes}, lambda kind=kind, sizes=sizes: interval_cell(kind, worlds=worlds, **sizes)
+
+
 # the choice -----------------------------------------------------------------------------------------------------------
 
 ARMS = tuple(Arm(r, g) for r in ("mixed+augment", "balanced+augment", "bridged+++augment") for g in ("vae", "diffusion"))
@@ -356,6 +390,15 @@ def summary(rows: list[dict[str, Any]]) -> int:
         where = r["false_go_if_judged_where_chosen"]["value"]
         rates = f"{r['false_go']['value']:.3f} | {r['false_stop']['value']:.3f}"
         print(f"| {r['images']:,} | {r['replicates']} | {r['kind']} | {r['place']} | {rates} | {shares} | {where:.3f} |")
+    intervals = [r for r in rows if r["part"] == "interval"]
+    if intervals:
+        print(
+            "\n| Test images | Replicates | World | Interval | Coverage | Ends above the truth | Ends below | Width, points |\n|---|---|---|---|---|---|---|---|"
+        )
+    for r in intervals:
+        for way, found in r["ways"].items():
+            shares = " | ".join(f"{found[k]['value']:.3f}" for k in ("coverage", "above", "below"))
+            print(f"| {r['images']:,} | {r['replicates']} | {r['kind']} | {way} | {shares} | {100 * found['width']:.1f} |")
     bad = [(r, found) for r in rows if (found := outside(r))]
     for r, found in bad:
         print("OUTSIDE", {k: r[k] for k in ("part", "kind", "place", "replicates", "images") if k in r}, "; ".join(found))
@@ -365,7 +408,11 @@ def summary(rows: list[dict[str, Any]]) -> int:
     return len(bad)
 
 
-PARTS: dict[str, Callable[[int], Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]]] = {"verdict": verdict_cells, "choice": choice_cells}
+PARTS: dict[str, Callable[[int], Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]]] = {
+    "verdict": verdict_cells,
+    "choice": choice_cells,
+    "interval": interval_cells,
+}
 
 
 def main() -> None:

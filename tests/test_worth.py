@@ -39,7 +39,7 @@ def test_the_low_end_takes_its_share_of_the_error() -> None:
     table = np.random.default_rng(0).normal(0.05, 0.3, (5, 300))
     even, careful = two_way(table, confidence=0.95), two_way(table, confidence=0.95, low_share=gates.LOW_SHARE)
     assert careful.low < even.low and careful.high < even.high
-    assert careful.low == pytest.approx(ends(even, confidence=0.975).low) and careful.high == pytest.approx(ends(even, confidence=0.925).high)
+    assert careful.low == pytest.approx(ends(even, confidence=0.98).low) and careful.high == pytest.approx(ends(even, confidence=0.92).high)
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(60) // 4])

@@ -2,7 +2,7 @@
 
     python table.py            prints Markdown and writes results.jsonl, one line for each set and number of images
 
-Intervals: 95 %, over replicates and test images (groups where the images name them), a quarter of the error beyond the low end. An arm's
+Intervals: 95 %, over replicates and test images (groups where the images name them), a fifth of the error beyond the low end. An arm's
 p-value is adjusted (Holm) over the arms of its row. No arm was chosen, so none of these is a verdict; the column says what one look at this
 arm alone would have said.
 """

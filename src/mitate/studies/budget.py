@@ -21,6 +21,7 @@ PROBE_STEPS = 6
 HEADROOM = 1.25  # jobs that run side by side slow each other down, and a worker starts up once
 STARTUP = 6.0  # seconds until the first job of a worker runs
 LEAST_STEPS = 120  # of an arm: below this, strong augmentation still costs accuracy and the baseline is not one
+FORWARD = 3  # images that are answered in the time of training on one
 CURVE_POINTS = 2  # sizes of the learning curve below all images (studies/curve.py)
 LONGEST = 4  # the compute-matched arm gets at most this many times the steps
 
@@ -69,16 +70,22 @@ def ladder(arms: Sequence[str], *, steps: int, replicates: int, curve: str = "au
     return list(dict.fromkeys(rows))
 
 
+def testing(speeds: Speeds, images: float, *, batch: int) -> float:
+    """Seconds of asking one model about so many images."""
+    return 0.1 + images * speeds.step / (FORWARD * batch)
+
+
 def share_of(steps: int, sizes: Sizes) -> int:
     """A generator's steps after the budget's cut, at least 1."""
     return max(1, round(steps * sizes.generator_share))
 
 
 def estimate(
-    sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int
+    sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int, tested: float
 ) -> dict[str, float]:
-    """Seconds of one worker for one job of each verb (`fit:vae`), and `total` for the whole pilot."""
-    seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": 0.1, "copies": 0.3, "align": 1.0, "pick": 0.1}
+    """Seconds of one worker for one job of each verb (`fit:vae`), and `total` for the whole pilot. tested: seconds of asking one model about
+    the test images."""
+    seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1}
     made, dearest = 0.0, 0.0
     for name, (step, image) in speeds.generators.items():
         seconds[f"fit:{name}"] = share_of(generator_steps[name], sizes) * step
@@ -90,7 +97,7 @@ def estimate(
     for arm in sizes.arms:
         recipe = recipes.parse(arm)
         factor = long_steps / sizes.steps if recipe.compute_matched else 1.0
-        trainings += (len(speeds.generators) if recipe.uses_synthetic else 1) * factor * (seconds["train"] + 2 * seconds["predict"])
+        trainings += (len(speeds.generators) if recipe.uses_synthetic else 1) * factor * (seconds["train"] + seconds["predict"])
     trained = seconds["train"] + seconds["predict"]
     points = {"none": 0.0, "real": trained, "full": 2 * trained + dearest}[sizes.curve]
     seconds["total"] = cells * (made + trainings) + sizes.full * folds * CURVE_POINTS * points
@@ -109,13 +116,14 @@ def choose(
     small: int,
     folds: int,
     workers: int,
+    tested: float = 0.1,
     curve: str = "auto",
 ) -> tuple[Sizes, int, dict[str, float]]:
     """The best sizes whose whole pilot takes at most `budget` seconds: (sizes, steps of the compute-matched arm, estimates)."""
     tried: list[float] = []
     for sizes in ladder(arms, steps=steps, replicates=replicates, curve=curve):
         matched = matched_steps(sizes, speeds, generator_steps=generator_steps, images=images)
-        seconds = estimate(sizes, speeds, generator_steps=generator_steps, images=images, cells_small=small, folds=folds, long_steps=matched)
+        seconds = estimate(sizes, speeds, generator_steps=generator_steps, images=images, cells_small=small, folds=folds, long_steps=matched, tested=tested)
         wall = seconds["total"] / max(1, workers) * HEADROOM + STARTUP
         tried.append(wall)
         if wall <= budget:

@@ -6,8 +6,8 @@ The rule looks at one interval: that of the candidate's gain over the baseline o
     stop            the whole interval lies below it
     more evidence   neither
 
-The first look uses the 95 % interval, the second and third 97.5 %. A quarter of the error lies beyond the low end, which a `go` rests
-on, and three quarters beyond the high end: replicates that fail now and then make a gain lean to one side, and an equal-tailed interval
+The first look uses the 95 % interval, the second and third 97.5 %. A fifth of the error lies beyond the low end, which a `go` rests
+on, and four fifths beyond the high end: replicates that fail now and then make a gain lean to one side, and an equal-tailed interval
 then says `go` twice as often as it should. Over all three looks a false `go` stays within 5 %, a false `stop` within 10 %
 (benchmarks/decision_quality.py; docs/statistics.md).
 """
@@ -29,7 +29,7 @@ from mitate.store import Store, disk_errors, locked
 
 Verdict = Literal["go", "stop", "more evidence"]
 CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3
-LOW_SHARE = 0.25  # of its error, beyond the low end
+LOW_SHARE = 0.2  # of its error, beyond the low end
 SCREEN = 0.90  # confidence of the reach gate: with two replicates its rows' own t is wide enough (docs/statistics.md has its true rates)
 COPIES_MARGIN = 0.05  # share of copies above the hold-out's own that no generator may exceed
 POWER = 0.8

@@ -207,6 +207,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     chosen, long_steps, estimates = budget.choose(
         arms, speeds, budget=seconds(asked.budget), steps=asked.steps, replicates=asked.replicates, generator_steps=steps,
         images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers), curve=asked.curve,
+        tested=budget.testing(speeds, len(everything) / n_folds, batch=training["batch"]),
     )  # fmt: skip
     for name, facts in generators.items():
         if "steps" in facts["options"]:

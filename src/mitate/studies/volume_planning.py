@@ -23,7 +23,6 @@ from mitate.study import Study
 
 VOLUMES = (0, 50, 100, 200, 500)  # images of each class
 MOST_VOLUME = 100_000
-FORWARD = 3  # a training step takes about as long as three passes forward, which is what testing is
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _new_study(asked: Volume, data: Data, store: Store, *, workers: int) -> Stud
     n_folds = splits.n_folds if splits.cross_fit else 1
     overlap = overlap_of(folds(data.train_side, 0, n_folds=n_folds, seed=asked.seed, per_class=asked.per_class or None)) if splits.cross_fit else 0.0
     speeds, steps = planning.probe_speeds(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
-    tested = len(everything) / n_folds * speeds.step / (FORWARD * training["batch"])
+    tested = budget.testing(speeds, len(everything) / n_folds, batch=training["batch"])
     chosen, estimates = _choose(
         asked, speeds, volumes, generators=list(generators), generator_steps=steps, classes=len(classes), folds=n_folds, tested=tested, workers=workers
     )
@@ -259,7 +258,7 @@ def _estimate(
     tested: float,
 ) -> dict[str, float]:
     """Seconds of one worker for one job of each verb, and `total` for the whole study. tested: seconds of testing one model."""
-    found = {"train": sizes.steps * speeds.step + 0.1, "predict": 0.1 + tested, "copies": 0.3, "align": 1.0, "pick": 0.1, "first": 0.05}
+    found = {"train": sizes.steps * speeds.step + 0.1, "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1, "first": 0.05}
     made = 0.0
     for name, (step, image) in speeds.generators.items():
         found[f"fit:{name}"] = budget.share_of(generator_steps[name], sizes) * step
