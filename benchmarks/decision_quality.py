@@ -392,9 +392,8 @@ def summary(rows: list[dict[str, Any]]) -> int:
         print(f"| {r['images']:,} | {r['replicates']} | {r['kind']} | {r['place']} | {rates} | {shares} | {where:.3f} |")
     intervals = [r for r in rows if r["part"] == "interval"]
     if intervals:
-        print(
-            "\n| Test images | Replicates | World | Interval | Coverage | Ends above the truth | Ends below | Width, points |\n|---|---|---|---|---|---|---|---|"
-        )
+        print("\n| Test images | Replicates | World | Interval | Coverage | Ends above the truth | Ends below | Width, points |")
+        print("|---|---|---|---|---|---|---|---|")
     for r in intervals:
         for way, found in r["ways"].items():
             shares = " | ".join(f"{found[k]['value']:.3f}" for k in ("coverage", "above", "below"))
