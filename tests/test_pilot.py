@@ -14,7 +14,7 @@ from mitate.errors import DataError, JobError, SettingError
 from mitate.metrics.intervals import Interval, quantile_t
 from mitate.recipe import BASELINE
 from mitate.store import Store
-from mitate.studies import answer, budget, gates, spending, stages
+from mitate.studies import answer, budget, curve, gates, spending, stages
 from mitate.studies.arms import Arm, Cell, Predictions, arms_of, group_numbers
 from mitate.studies.pilot import continue_pilot
 from mitate.study import Run
@@ -204,6 +204,23 @@ def test_a_continued_run_is_the_next_look_with_a_wider_interval(tmp_path: Path) 
         continue_pilot(run, 1, store=plan.store, workers=0)
 
 
+def test_a_run_made_before_there_were_learning_curves_is_continued_without_one(tmp_path: Path) -> None:
+    data = tmp_path / "blobs.npz"
+    train, test = blobs(90, 0), blobs(120, 1)
+    np.savez(data, x_train=train.pixels(size=8, channels=1), y_train=train.y, x_test=test.pixels(size=8, channels=1), y_test=test.y)
+    settings = {"generators": ("gaussian",), "arms": ("balanced+augment",), "steps": 6, "replicates": 3, "budget": "1h", "workers": 1, "curve": "none"}
+    plan = mi.pilot(str(data), worthwhile=0.0, **settings)  # type: ignore[arg-type]
+    run = run_here(plan, tmp_path / "run")
+    assert run.decision["stage"] == "full"
+    study = json.loads((run.folder / "study.json").read_text())
+    study["plan"].pop("curve"), study["sizes"].pop("curve")
+    (run.folder / "study.json").write_text(json.dumps(study))
+    (run.folder / "decision.json").write_text(json.dumps({**run.read("decision.json"), "study": Run(run.folder).study.digest, "verdict": "more evidence"}))
+    found = continue_pilot(Run(run.folder), 1, store=plan.store, workers=0).decision
+    assert found["looks"][-1]["replicates"] == 4 and found["learning_curve"] is None
+    assert [m["why"] for m in found["not_measured"] if m["what"] == "real_image_equivalent"] == [curve.NOT_ASKED]
+
+
 def test_too_few_images_are_cross_fitted_with_a_candidate_fixed_before(tmp_path: Path) -> None:
     plan = plan_of(60, tests=0)
     study = plan.study  # type: ignore[attr-defined]
@@ -221,6 +238,22 @@ def test_groups_are_counted_and_never_split(tmp_path: Path) -> None:
     found = run_here(plan, tmp_path / "run").decision
     arm = next(a for a in found["arms"] if a["role"] == "candidate")
     assert len(arm["gain_per_group"]) >= 5 and set(arm["gain_per_class"]) == {"low", "mid", "top"}
+
+
+@pytest.mark.parametrize(("plants", "sizes"), [(3, None), (4, [45, 90]), (6, [30, 60, 120])])
+def test_groups_too_large_to_part_leave_sizes_out_of_the_learning_curve(tmp_path: Path, plants: int, sizes: list[int] | None) -> None:
+    images = blobs(180, 0)
+    train = mi.from_arrays(images.pixels(size=8, channels=1), images.y, classes=images.classes, groups=[f"plant {i % 3} {i // 3 % plants}" for i in range(180)])
+    settings = {"generators": ("gaussian",), "arms": ("balanced+augment",), "steps": 6, "replicates": 3, "budget": "1h", "workers": 1, "curve": "full"}
+    found = run_here(mi.pilot(train=train, test=blobs(60, 1), worthwhile=0.0, **settings), tmp_path / "run").decision  # type: ignore[arg-type]
+    assert found["stage"] == "full"
+    if sizes is None:
+        assert found["learning_curve"] is None and found["real_image_equivalent"] is None
+        assert [m["why"] for m in found["not_measured"] if m["what"] == "learning_curve"] == [curve.ONE_SIZE]
+        return
+    points = found["learning_curve"]["points"]
+    assert [p["images"] for p in points if p["arm"] == BASELINE] == sizes and found["real_image_equivalent"]["at"] == sizes[-1]
+    assert all(0 <= p["low"] <= p["value"] <= p["high"] <= 1 for p in points), "no score lies outside what a share can be"
 
 
 def test_another_pilot_does_not_overwrite_a_run(tmp_path: Path) -> None:
@@ -277,8 +310,11 @@ def test_a_kept_generator_that_has_seen_the_test_images_is_refused(tmp_path: Pat
     honest = mi.open_images(blobs(90, 0))
     taken = set(plan.study.data["image_digests"]["selection"]) | set(plan.study.data["image_digests"]["holdout"])  # type: ignore[attr-defined]
     mi.fit(mi.Gaussian(), honest.subset([i for i, d in enumerate(honest.digests) if d not in taken]), name="honest")
-    found = run_here(plan_of(generators=("honest",)), tmp_path / "run").decision
+    found = run_here(plan_of(generators=("honest",), curve="full"), tmp_path / "run").decision
     assert any(a["generator"] == "honest" for a in found["arms"])
+    measured = [(p["arm"], p["images"]) for p in found["learning_curve"]["points"]]
+    assert measured == [(BASELINE, 15), (BASELINE, 27), (BASELINE, 54), (found["candidate"], 54)], "it has seen more than a part of the images"
+    assert found["real_image_equivalent"]["measured"] == []
 
 
 def test_aligned_arms_run_and_keep_their_adapter(tmp_path: Path) -> None:

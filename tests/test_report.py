@@ -17,6 +17,7 @@ from mitate.report import charts, words
 from mitate.report.audit import check_audit, write_audit
 from mitate.report.html import write_report
 from mitate.report.numbers import say_digits, say_signed
+from mitate.studies.meeting import meeting
 from mitate.study import Run
 
 
@@ -184,6 +185,13 @@ def test_a_cost_measure_is_told_in_its_own_unit(tmp_path: Path) -> None:
     run = make_run(tmp_path, "go", measure="costs")
     text = text_of(write_report(Run(run)))
     assert "+0.0386 cost units" in text and "points" not in text
+
+
+def test_a_gain_in_costs_is_cost_saved_and_never_read_as_a_cost_that_fell(tmp_path: Path) -> None:
+    run = Run(make_run(tmp_path, "stop_small", measure="costs"))
+    gain = "cost saved on mistakes changes by"
+    assert gain in meeting(run.decision)["text"] and gain in text_of(write_report(run))
+    assert "changes cost saved on mistakes by −" in text_of(write_report(run)), "where the gain is negative the cost rises"
 
 
 def test_a_run_without_an_answer_is_an_error(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_money_is_seconds_and_images_times_their_price(tmp_path: Path) -> None:
     [
         (("worth", 50.0, 20.0, 80.0), "worth about 50 more real images, 20 to 80"),
         (("more", None, 60.0, None), "worth at least 60 more real images"),
+        (("worth", None, 40.0, None), "worth at least 40 more real images"),
         (("none", 1.0, -5.0, 6.0), "worth no extra real images"),
         (("negative", -75.0, None, -38.0), "as if 38 or more real images had been taken away"),
         (("negative", -0.4, -0.9, -0.1), "as if some real images had been taken away"),
@@ -138,6 +139,14 @@ def test_the_worth_is_told_by_its_status_and_never_more_than_is_known(tmp_path: 
     text, stored = text_of(write_report(run)), run.decision["meeting"]["text"]
     assert said in text and said in stored
     assert said or not any(word in stored for word in ("worth about", "worth at least", "taken away"))
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "did more than 40 more real images would have done"), ("ja", "実画像 40 枚の追加を上回る効果でした")])
+def test_a_worth_beyond_what_was_looked_at_has_a_whole_first_sentence(tmp_path: Path, lang: str, said: str) -> None:
+    run = Run(make_run(tmp_path, "go"))
+    real = {"status": "worth", "value": None, "low": 40.0, "high": None, "at": 100.0, "least": -75.0, "most": 300.0, "extrapolated": True, "measured": []}
+    edit(run.folder, "decision.json", lambda d: d.update(real_image_equivalent=real))
+    assert said in text_of(write_report(run, lang=lang))
 
 
 @pytest.mark.parametrize(("amount", "text"), [(0.0, "0.00 EUR"), (0.001, "under 0.01 EUR"), (0.178, "0.18 EUR"), (33.36, "33 EUR"), (1240.2, "1,240 EUR")])

@@ -131,6 +131,19 @@ def test_images_that_surely_hurt_are_named(finished: tuple[Path, VolumePlan]) ->
     assert row["curve"]["band"][0]["value"] < row["curve"]["band"][-1]["value"], "the error rises"
 
 
+def test_after_the_last_look_nobody_is_sent_for_another(finished: tuple[Path, VolumePlan]) -> None:
+    plan, y = finished[1], np.arange(120) % 3
+    state = stages.open_state(plan.study, plan.cells)
+    state.test = stages.Predictions(state.measure, y)
+    rng = np.random.default_rng(0)
+    for replicate in range(3):
+        for arm in volume_answer.arms_of_study(state):
+            state.test.add(arm, replicate, np.arange(120), np.where(rng.random(120) < 0.8, y, (y + 1) % 3))
+    for look, code in ((1, "more_proof"), (3, "looks_used_up")):
+        (row,) = volume_answer.answer(state, confidence=gates.CONFIDENCE[look - 1], groups=None, look=look)[0]["generators"]
+        assert row["verdict"] == "cannot tell" and row["next_step"]["code"] == code
+
+
 def test_fewer_than_four_volumes_above_zero_have_no_curve(tmp_path: Path) -> None:
     plan = plan_of(volumes=(5, 10))
     assert "not fitted" in plan.cost()
@@ -264,6 +277,12 @@ def test_prices_are_no_part_of_the_question(finished: tuple[Path, VolumePlan], r
     assert found["study"] == before["study"] and "EUR" in text_of(write_report(run))
 
 
+def test_a_currency_without_a_price_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="came without a price"):
+        mi.run(plan_of(currency="EUR"), tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
+
+
 # refusals -------------------------------------------------------------------------------------------------------------
 
 
@@ -322,7 +341,7 @@ def test_every_verdict_next_step_and_rule_has_words(verdict: str) -> None:
     spoken = words.load("ja")
     assert f"volume.verdict.{verdict}" in spoken and f"volume.headline.{verdict}" in spoken
     reasons = ("saturated", "not_saturated", "cannot_tell", "copies")
-    steps = ("make_no_more", "not_worth", "ask_for_more", "more_proof", "do_not_use")
+    steps = ("make_no_more", "not_worth", "ask_for_more", "more_proof", "do_not_use", "looks_used_up")
     assert all(f"volume.reason.{code}" in spoken for code in reasons) and all(f"volume.next.{code}" in spoken for code in steps)
     assert "gate.saturation" in spoken and "rule.saturation" in spoken and "verb.first" in spoken
 

@@ -88,6 +88,22 @@ def test_a_candidate_beyond_everything_is_more_and_one_below_everything_negative
     assert (worse.status, worse.value, worse.low, worse.high) == ("negative", None, None, pytest.approx(-150))
 
 
+@pytest.mark.parametrize("scores", [(0.85, 0.80, 0.75), (0.75, 0.82, 0.78)])
+@pytest.mark.parametrize("gain", [0.02, -0.02])
+def test_a_curve_that_falls_never_turns_a_gain_into_harm_or_harm_into_worth(scores: tuple[float, ...], gain: float) -> None:
+    curve = {m: exact(score) for m, score in zip(SIZES, scores, strict=True)}
+    found = worth(exact(scores[-1] + gain), curve, at=200, confidence=0.95)
+    assert found.status in (("worth", "more", "cannot tell") if gain > 0 else ("negative", "cannot tell"))
+    assert found.value is None or found.value * gain > 0
+
+
+def test_an_interval_between_two_of_the_numbers_tried_is_still_one() -> None:
+    curve = {m: exact(accuracy(m)) for m in SIZES}
+    for size in np.linspace(201, 206, 6):
+        found = worth(exact(accuracy(size)), curve, at=100, confidence=0.95)
+        assert found.status == "worth" and found.low is not None and found.high is not None and found.low - 6 <= size - 100 <= found.high + 6
+
+
 def test_a_flat_noisy_curve_says_that_it_cannot_tell() -> None:
     rng = np.random.default_rng(0)
     found = worth(tables(rng, 0.7), {m: tables(rng, 0.7) for m in SIZES}, at=200, confidence=0.95)

@@ -39,6 +39,7 @@ def pilot(
     synthetic_per_class: int = 0,
     replicates: int = 0,
     steps: int = STEPS,
+    curve: str = "auto",
     seed: int = 0,
     label_price: float | None = None,
     machine_price: float | None = None,
@@ -55,7 +56,7 @@ def pilot(
     source = _source(data, train, test)
     asked = Pilot(
         data=_name(data, train), per_class=per_class, generators=tuple(generators), arms=tuple(arms), measure=measure, worthwhile=worthwhile,
-        backbone=backbone, budget=budget, size=size, synthetic_per_class=synthetic_per_class, replicates=replicates, steps=steps, seed=seed,
+        backbone=backbone, budget=budget, size=size, synthetic_per_class=synthetic_per_class, replicates=replicates, steps=steps, curve=curve, seed=seed,
     )  # fmt: skip
     prices = Prices(label_price, machine_price, currency)
     plan = plan_pilot(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))

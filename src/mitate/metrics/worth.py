@@ -67,14 +67,20 @@ def worth(candidate: np.ndarray, curve: Mapping[float, np.ndarray], *, at: float
     tried = np.unique(np.concatenate([np.geomspace(sizes[0], at * (1 + MOST), GRID), [at]]))
 
     middle = _gaps(candidate, curve, tried, MIDDLE, confidence=confidence, **settings)[0]
-    value = _crossing(tried, middle)
+    value = _crossing(tried, middle, at)
     inside = np.flatnonzero(possible(candidate, curve, tried, confidence=confidence, **settings))
-    if not len(inside):  # the candidate lies outside the whole range that was looked at
+    if not len(inside) and middle[0] > 0 >= middle[-1]:  # the interval lies between two of the numbers tried
+        turn = int(np.flatnonzero(middle > 0)[-1])
+        low, high = tried[turn], tried[turn + 1]
+    elif not len(inside):  # the candidate lies outside the whole range that was looked at
         better = middle[-1] > 0
         low, high = (tried[-1], None) if better else (None, tried[0])
     else:
         low = None if inside[0] == 0 else tried[inside[0] - 1]  # outwards to the neighbour that was ruled out
         high = None if inside[-1] == len(tried) - 1 else tried[inside[-1] + 1]
+    gain = _gaps(candidate, curve, np.asarray([at]), MIDDLE, confidence=confidence, **settings)[:, 0]
+    if (low is not None and low > at and gain[2] < 0) or (high is not None and high < at and gain[1] > 0):
+        value = low = high = None  # a curve that falls: what gives the same score lies on the wrong side of the gain
     ends = [None if m is None else float(m - at) for m in (value, low, high)]
     beyond = any(m is not None and m > sizes[-1] for m in (value, low, high)) or high is None
     return Worth(_status(ends[1], ends[2], at=at), at, ends[0], ends[1], ends[2], float(tried[0] - at), float(tried[-1] - at), bool(beyond))
@@ -100,14 +106,19 @@ def _gaps(candidate: np.ndarray, curve: Mapping[float, np.ndarray], tried: np.nd
     return found
 
 
-def _crossing(tried: np.ndarray, middle: np.ndarray) -> float | None:
-    """Where the estimated difference crosses zero, straight in log m between two of the sizes tried; None where it does not."""
-    signs = np.sign(middle)
-    for i in range(len(tried) - 1):
-        if signs[i] >= 0 > signs[i + 1] or (signs[i] > 0 >= signs[i + 1]):
-            share = middle[i] / (middle[i] - middle[i + 1])
-            return float(np.exp(np.log(tried[i]) + share * (np.log(tried[i + 1]) - np.log(tried[i]))))
-    return None
+def _crossing(tried: np.ndarray, middle: np.ndarray, at: float) -> float | None:
+    """Where the estimated difference turns from above zero to below, straight in log m between two of the sizes tried; None where it does not.
+
+    On the side that the gain at `at` points to: to the right of it where the candidate is better there, else to the left.
+    """
+    here, turns = int(np.searchsorted(tried, at)), np.flatnonzero((middle[:-1] > 0) & (middle[1:] <= 0) | (middle[:-1] >= 0) & (middle[1:] < 0))
+    better = middle[here] > 0
+    mine = turns[turns >= here] if better else turns[turns < here + (middle[here] == 0)]
+    if not len(mine):
+        return None
+    i = int(mine[0] if better else mine[-1])
+    share = middle[i] / (middle[i] - middle[i + 1])
+    return float(np.exp(np.log(tried[i]) + share * (np.log(tried[i + 1]) - np.log(tried[i]))))
 
 
 def _status(low: float | None, high: float | None, *, at: float) -> Status:

@@ -165,7 +165,7 @@ class Spending(Part):
         if status == "negative":
             return self.w("meeting.worth_lost", n=_images(-high)) if high is not None and high <= -1 else self.w("meeting.worth_lost_some")
         least = low if low is not None else value
-        if status == "more" and least is not None:
+        if least is not None and (status == "more" or (status == "worth" and value is None)):  # no value: it lies beyond what was looked at
             parts = [said(self.w("meeting.worth_least", n=_images(least)))]
             labels = self.money(saved.get("low" if low is not None else "value"))
         elif status == "worth" and value is not None:

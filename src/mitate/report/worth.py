@@ -40,6 +40,7 @@ class WorthPart(Part):
         values = {k: images(v) for k in ("value", "low", "high", "at", "most") if (v := as_number(self.equivalent.get(k))) is not None}
         values |= {"lost": images(-high) if (high := as_number(self.equivalent.get("high"))) is not None else "", "confidence": self.confidence}
         status = str(self.equivalent.get("status")).replace(" ", "_")
+        status = "more" if status == "worth" and "value" not in values else status  # no value: it lies beyond what was looked at
         text = self.w.get(f"worth.{status}", "", values | {"span": self._reach(self.equivalent)})
         return text + (self.w("worth.beyond") if self.equivalent.get("extrapolated") else "")
 

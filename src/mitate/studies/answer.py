@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from mitate.metrics.measures import Measure
 from mitate.score import Score
 from mitate.studies import curve, gates
 from mitate.studies.arms import ALONE, Arm, Predictions, arms_of
-from mitate.studies.stages import Dropped, State, gain_on_test, interval_of, on_selection
+from mitate.studies.stages import Dropped, State, gain_on_test, interval_of, on_selection, within
 
 GROUP_LEAST = 5  # test images below which a group's gain has no interval
 GROUPS_SHOWN = 30
@@ -62,10 +61,8 @@ def scores(state: State, *, confidence: float, groups: np.ndarray | None) -> lis
         if table is None:
             continue
         value = _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)
-        within = _within(state, value)
-        found.append(
-            Score(state.measure.name, "utility", arm.label, within.value, within.low, within.high, within.n, confidence=confidence, note=f"{split} split")
-        )
+        cut = within(state.measure, value)
+        found.append(Score(state.measure.name, "utility", arm.label, cut.value, cut.low, cut.high, cut.n, confidence=confidence, note=f"{split} split"))
     return found
 
 
@@ -128,7 +125,7 @@ def _arm_row(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | 
     }
     if table is None:
         return row
-    row["score"] = _four(_within(state, _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)))
+    row["score"] = _four(within(state.measure, _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)))
     if arm == state.baseline:
         return row
     gain = _gain(state, split, table, arm, confidence=confidence, groups=groups)
@@ -181,12 +178,6 @@ def _part(state: State, arm: Arm, *, rows: np.ndarray, confidence: float, groups
     if len(rows) < GROUP_LEAST or (groups is not None and len(np.unique(groups[rows])) < 2):
         return {"value": float(table[:, rows].mean()), "low": None, "high": None, "n": len(rows)}
     return _four(interval_of(state, table, confidence=confidence, groups=groups, measure=plain, rows=rows))
-
-
-def _within(state: State, interval: Interval) -> Interval:
-    """The interval of a score cut to what the measure can be: 0 to 1 for shares, at most 0 for costs."""
-    low, high = (0.0, 1.0) if state.measure.points else (-math.inf, 0.0)
-    return replace(interval, low=max(low, interval.low), high=min(high, interval.high))
 
 
 def _four(interval: Interval) -> dict[str, Any]:
@@ -279,7 +270,7 @@ def _not_measured(state: State) -> list[dict[str, str]]:
     if state.test is None:
         found.append({"what": "real_image_equivalent", "why": "the pilot ended before the test split was opened"})
     elif not state.curve and all(row["what"] != "learning_curve" for row in state.not_measured):
-        asked = state.study.plan["curve"]
+        asked = state.study.plan.get("curve", "none")
         found.append({"what": "real_image_equivalent", "why": curve.NOT_ASKED if asked == "none" else curve.NO_TIME})
     if state.test is None:
         found.append({"what": "gain on the test split", "why": "the pilot ended before the test split was opened"})

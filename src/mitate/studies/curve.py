@@ -1,7 +1,8 @@
 """The learning curve on real images, and what the candidate's images are worth on it.
 
 After the verdict's stage the baseline is trained again on a quarter and on half of each replicate's training images (nested, groups kept
-whole), with the same optimiser steps; where the verdict is not `stop`, the candidate too, with a generator fitted on those images alone.
+whole), with the same optimiser steps; where the verdict is not `stop`, the candidate too, with a generator fitted on those images alone
+(a kept generator was fitted on others: then the baseline only).
 The candidate at a quarter and at half is then placed on a curve that reaches further than it had images: nothing is extrapolated there.
 """
 
@@ -19,12 +20,13 @@ from mitate.runtime import seed_of
 from mitate.store import Store
 from mitate.studies import gates
 from mitate.studies.arms import Arm, Cell, Predictions
-from mitate.studies.stages import Done, State, gain_on_test, interval_of, predictions_on
+from mitate.studies.stages import Done, State, gain_on_test, interval_of, predictions_on, within
 from mitate.verbs import keep_part
 
 SHARES = (0.25, 0.5)  # of the training images, beside all of them
 LEAST = 2  # images of each class in the smallest part
 TOO_FEW = f"a quarter of the training images leaves a class with fewer than {LEAST}"
+ONE_SIZE = "groups of images stay whole, and no part of the training images is smaller than all of them"
 NO_TIME = "left out to keep within the budget"
 NOT_ASKED = "not asked for"
 
@@ -39,23 +41,33 @@ class Point:
 
 def measure(state: State, engine: Engine, done: Done, *, groups: np.ndarray | None, confidence: float) -> None:
     """Train on the parts; `state.curve` holds the points. Does nothing where the plan has no curve or the images are too few."""
-    level = state.study.sizes["curve"]
+    level = state.study.sizes.get("curve", "none")
     if level == "none" or state.test is None or state.candidate is None:
         return
     gain = gain_on_test(state, state.candidate, confidence=confidence, groups=groups)
     stopped = gates.decide(gain, worthwhile=state.worthwhile) == "stop"
-    arms = [state.baseline] if level == "real" or stopped else [state.baseline, state.candidate]
+    arms = [state.baseline] if level == "real" or stopped or _kept(state, state.candidate) else [state.baseline, state.candidate]
     tested = set(state.test.replicates(state.candidate))
     cells = [c for c in state.cells if c.replicate in tested and (state.study.sizes["cross_fit"] or c.replicate >= state.study.sizes["small"])]
-    points = []
+    whole = float(np.mean([_entry(engine.store, c.train).result["images"] for c in cells]))
+    sizes: dict[float, list[Cell]] = {}
     for share in SHARES:
         parts, images = _parts(engine.store, cells, share, seed=state.study.plan["seed"])
         if parts is None:
             state.not_measured.append({"what": "learning_curve", "why": TOO_FEW})
             return
-        points.append(Point(images, predictions_on(state, engine, parts, "test", done, arms=arms)))
-    whole = float(np.mean([_entry(engine.store, c.train).result["images"] for c in cells]))
+        if images < whole:
+            sizes.setdefault(images, parts)  # large groups can make a quarter as large as a half, and either as large as all
+    if not sizes:
+        state.not_measured.append({"what": "learning_curve", "why": ONE_SIZE})
+        return
+    points = [Point(images, predictions_on(state, engine, parts, "test", done, arms=arms)) for images, parts in sizes.items()]
     state.curve = [*points, Point(whole, state.test)]
+
+
+def _kept(state: State, arm: Arm) -> bool:
+    """Whether an arm's generator was fitted before the run: it may have seen all training images, so no part of them is all it had."""
+    return arm.generator is not None and state.study.sizes["generators"][arm.generator]["kind"] == "kept"
 
 
 def _parts(store: Store, cells: list[Cell], share: float, *, seed: int) -> tuple[list[Cell] | None, float]:
@@ -97,7 +109,7 @@ def _plain(found: Worth) -> dict[str, Any]:
 
 
 def _point(state: State, point: Point, arm: Arm, *, confidence: float, groups: np.ndarray | None) -> dict[str, Any]:
-    score = interval_of(state, _table(state, point, arm), confidence=confidence, groups=groups, low_share=0.5)
+    score = within(state.measure, interval_of(state, _table(state, point, arm), confidence=confidence, groups=groups, low_share=0.5))
     return {"arm": arm.label, "images": point.images, "value": score.value, "low": score.low, "high": score.high, "n": score.n}
 
 

@@ -47,7 +47,7 @@ def _values(decision: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(decision: Mapping[str, Any], code: str, v: Mapping[str, Any]) -> str:
     kind = str(decision.get("measure") or "accuracy")
     points = kind.split(":")[0] in POINTS
-    name = f"recall of {kind.partition(':')[2]}" if kind.startswith("recall:") else NAMES.get(kind, kind) if points else "cost of mistakes"
+    name = f"recall of {kind.partition(':')[2]}" if kind.startswith("recall:") else NAMES.get(kind, kind) if points else "cost saved on mistakes"
     against = f"{_count(v['train'])} real images" if v.get("train") else "real images"
     against += " with classical augmentation"
     try:
@@ -85,7 +85,7 @@ def _worth(v: Mapping[str, Any]) -> str:
         lost = f"{_count(-high)} or more" if high is not None and high <= -1 else "some"
         return f" (as if {lost} real images had been taken away)"
     least = low if low is not None else value
-    if status == "more" and least is not None:
+    if least is not None and (status == "more" or (status == "worth" and value is None)):  # no value: it lies beyond what was looked at
         price = (money.get("low") if low is not None else money.get("value")) if money else None
         return f" (worth at least {_count(least)} more real images{_labels(price, v)})"
     if status != "worth" or value is None:

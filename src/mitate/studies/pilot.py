@@ -23,7 +23,7 @@ from mitate.settings import plain, record
 from mitate.store import Entry, Store, disk_errors, write_json, write_text
 from mitate.studies import answer, curve, evidence, gates, spending, stages
 from mitate.studies.arms import group_numbers
-from mitate.studies.planning import Pilot, Plan, plan_pilot
+from mitate.studies.planning import Pilot, Plan, asked_of, plan_pilot
 from mitate.study import Job, Run, Study
 
 
@@ -121,7 +121,7 @@ def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | No
         study = Study(study.kind, plan_record, study.data, {**study.sizes, "full": [*rounds, replicates]}, study.gates, study.detectable, study.estimates)
     elif len(rounds) == 1:
         raise SettingError(f"{run.folder} is not finished.", fix="give the command that started it once more")
-    asked = record(Pilot, {k: v for k, v in study.plan.items() if k != "continued_with"}, where=str(run.folder / "study.json"))
+    asked = record(Pilot, {k: v for k, v in asked_of(study).items() if k != "continued_with"}, where=str(run.folder / "study.json"))
     plan = plan_pilot(asked, asked.data, store=store, workers=1, existing=study)
     if run.finished:
         gates.look_number(store, study=plan.study.digest, images=tuple(d[:16] for d in plan.test.digests))

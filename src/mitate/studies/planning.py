@@ -167,10 +167,15 @@ def check_pilot(asked: Pilot) -> None:
         raise SettingError(f"A working size of {asked.size} pixels is out of range.", fix="give 8 to 256, or 0")
 
 
+def asked_of(study: Study) -> dict[str, Any]:
+    """The `plan` of a study; one made before there were learning curves has none."""
+    return {"curve": "none", **study.plan}
+
+
 def _same_question(existing: Study, asked: Pilot, data: Data) -> None:
     if existing.kind != "pilot":
         raise SettingError(f"The run folder holds a {existing.kind} study, not a pilot.", fix="choose another folder with --out")
-    plan = {k: v for k, v in existing.plan.items() if k != "continued_with"}
+    plan = {k: v for k, v in asked_of(existing).items() if k != "continued_with"}
     if canonical(plan) != canonical(asked):
         changed = sorted(k for k, v in plain(asked).items() if canonical(plan.get(k)) != canonical(v))
         raise SettingError(

@@ -11,6 +11,7 @@ chosen on scores: the candidate is fixed before the run and only the copies gate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -212,6 +213,12 @@ def interval_of(
     df_images = measure.df_images(y)
     found = two_way(table, confidence=confidence, groups=groups, df_images=df_images, overlap=overlap, least=least, low_share=low_share)
     return replace(found, n=measure.counted(y))
+
+
+def within(measure: Measure, interval: Interval) -> Interval:
+    """The interval of a score cut to what the measure can be: 0 to 1 for shares, at most 0 for costs."""
+    low, high = (0.0, 1.0) if measure.points else (-math.inf, 0.0)
+    return replace(interval, low=max(low, interval.low), high=min(high, interval.high))
 
 
 # gates ----------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mitate.store import Entry, disk_errors, write_json, write_text
 from mitate.studies import evidence, gates, stages, volume_answer
 from mitate.studies.arms import group_numbers
 from mitate.studies.pilot import check_place
-from mitate.studies.spending import keep_prices, reprice
+from mitate.studies.spending import keep_prices, kept_prices, reprice
 from mitate.studies.volume_planning import VolumePlan
 from mitate.study import Job, Run
 
@@ -44,6 +44,7 @@ def run_volume(plan: VolumePlan, folder: Path, *, workers: int | None = None, co
 
 def _run(plan: VolumePlan, run: Run, *, workers: int | None, command: str) -> Run:
     study, folder = plan.study, run.folder
+    plan.prices.over(kept_prices(run))  # what cannot be used is said before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     images = tuple(d[:16] for d in plan.test.digests)
     gates.look_number(plan.store, study=study.digest, images=images)  # a fourth look is refused before anything runs
@@ -90,7 +91,7 @@ def _finish(plan: VolumePlan, state: stages.State, run: Run, *, look: int | None
     evidence.write_samples(state, plan.store, run.folder)
     groups, _ = group_numbers(plan.test.groups, plan.test.names)
     confidence = gates.CONFIDENCE[(look or 1) - 1]
-    found, scores = volume_answer.answer(state, confidence=confidence, groups=groups)
+    found, scores = volume_answer.answer(state, confidence=confidence, groups=groups, look=look)
     write_text(run.folder / "scores.jsonl", "".join(json.dumps(plain(score), ensure_ascii=False) + "\n" for score in scores))
     entries = {e.digest: e for e in state.entries.values()}
     cost: dict[str, Any] = {

@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,10 @@ from mitate.recipe import BASELINE
 from mitate.runtime import seed_of
 from mitate.score import Score
 from mitate.settings import plain
+from mitate.studies import gates
 from mitate.studies.arms import Arm
 from mitate.studies.spending import Prices
-from mitate.studies.stages import State, interval_of
+from mitate.studies.stages import State, interval_of, within
 from mitate.study import Job
 
 PLACES = 41  # of the curve and its band, evenly in the logarithm of the volume
@@ -40,13 +40,13 @@ def arms_of_study(state: State) -> list[Arm]:
     return [Arm(BASELINE), *(arm for g in state.alive for arm in _arms(state, g))]
 
 
-def answer(state: State, *, confidence: float, groups: np.ndarray | None) -> tuple[dict[str, Any], list[Score]]:
-    """The answer as a record, but for its cost and its looks, and every score of the study."""
+def answer(state: State, *, confidence: float, groups: np.ndarray | None, look: int | None = None) -> tuple[dict[str, Any], list[Score]]:
+    """The answer as a record, but for its cost and its looks, and every score of the study. look: number of the opening of the test split."""
     rows = [_generator(state, g, confidence=confidence, groups=groups) for g in state.study.sizes["generators"]]
     _adjust(rows, confidence=confidence)
     for row in rows:
         if row["points"]:
-            row |= _verdict(state, row, confidence=confidence)
+            row |= _verdict(state, row, confidence=confidence, last=look is not None and look >= len(gates.CONFIDENCE))
     verdicts = [row["verdict"] for row in rows if row["verdict"] is not None]
     verdict = "not measured" if not verdicts else verdicts[0] if len(set(verdicts)) == 1 else "mixed"
     baseline = _score(state, Arm(BASELINE), confidence=confidence, groups=groups) if state.test is not None else None
@@ -141,9 +141,7 @@ def _gain(state: State, arm: Arm, other: Arm, *, confidence: float, groups: np.n
 def _score(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | None) -> Interval:
     """Interval of an arm's measure, cut to what it can be: 0 to 1 for shares, at most 0 for costs."""
     assert state.test is not None
-    found = interval_of(state, state.test.table(arm), confidence=confidence, groups=groups, low_share=0.5)
-    low, high = (0.0, 1.0) if state.measure.points else (-math.inf, 0.0)
-    return replace(found, low=max(low, found.low), high=min(high, found.high))
+    return within(state.measure, interval_of(state, state.test.table(arm), confidence=confidence, groups=groups, low_share=0.5))
 
 
 def _four(interval: Interval) -> dict[str, Any]:
@@ -224,7 +222,8 @@ def _fits(state: State, generator: str, cell: Any) -> list[Job]:
 # verdict --------------------------------------------------------------------------------------------------------------
 
 
-def _verdict(state: State, row: Mapping[str, Any], *, confidence: float) -> dict[str, Any]:
+def _verdict(state: State, row: Mapping[str, Any], *, confidence: float, last: bool) -> dict[str, Any]:
+    """Verdict, reason and next step of a generator. last: these test images may not be looked at again."""
     step = row["steps"][-1]
     gain = step["gain"]
     verdict = decide(gain["low"], gain["high"], worthwhile=state.worthwhile)
@@ -245,16 +244,19 @@ def _verdict(state: State, row: Mapping[str, Any], *, confidence: float) -> dict
     reason += f" {_show(state, total['high'])})."
     if row["hurts"]:
         reason += f" Worse than no synthetic images, beyond chance: at {', '.join(map(str, row['hurts']))} images a class."
-    return {"verdict": verdict, "reason": reason, "reason_code": verdict.replace(" ", "_"), "reason_values": values, "next_step": _next(verdict, row)}
+    coming = _next(verdict, row, last=last)
+    return {"verdict": verdict, "reason": reason, "reason_code": verdict.replace(" ", "_"), "reason_values": values, "next_step": coming}
 
 
-def _next(verdict: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _next(verdict: str, row: Mapping[str, Any], *, last: bool) -> dict[str, Any]:
     step, values = row["steps"][-1], {"generator": row["name"], "from": row["steps"][-1]["from"], "to": row["steps"][-1]["to"]}
     helps = any(point["gain"]["low"] > 0 for point in row["points"])
     if step["to"] in row["hurts"] and not helps:
         return {"code": "do_not_use", "values": values}
     if verdict == "saturated":
         return {"code": "make_no_more" if step["from"] else "not_worth", "values": values}
+    if last:
+        return {"code": "looks_used_up", "values": values}
     if verdict == "not saturated":
         return {"code": "ask_for_more", "values": {**values, "twice": 2 * step["to"]}}
     return {"code": "more_proof", "values": values}
