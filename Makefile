@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo install test test-all lint types layers docs clean-all
+.PHONY: demo install test test-all lint types layers docs oracles clean-all
 demo: install ## the main job on embedded real data: verdict and HTML report
 	$(BIN)/mitate demo --out runs/demo
 
@@ -34,3 +34,11 @@ types: .venv/test-installed
 
 docs: .venv/test-installed ## the pages that are written by the program
 	$(BIN)/python docs/make.py
+
+oracles: .oracles/installed ## what independent implementations say of the tests' inputs: tests/oracles/*.json
+	.oracles/bin/python oracles/make.py
+
+.oracles/installed: oracles/requirements.txt
+	test -x .oracles/bin/python || $(PYTHON) -m venv .oracles
+	.oracles/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
