@@ -25,7 +25,7 @@ from mitate.metrics.worth import possible, worth
 from mitate.runtime import seed_of
 from mitate.studies import gates
 
-ANSWERS = Path(__file__).parents[1] / "experiments" / "2026-11-22-replay" / "answers.npz"
+KEPT = Path(__file__).parents[1] / "experiments" / "2026-11-22-replay" / "right.npz"
 BASELINE, MORE = "real+augment 20", "real+augment 30"
 ARMS = (MORE, "real 20", "balanced+augment vae 20", "mixed+augment vae 20", "bridged+++augment vae 20")
 TABLES = ((5, 150), (3, 150), (10, 150), (5, 1000))  # replicates, test images
@@ -36,9 +36,9 @@ WHOLE = 300  # draws for which the whole interval of the equivalent is made
 
 def read() -> dict[str, np.ndarray]:
     """Right or wrong, float64 [replicates, images], of every arm."""
-    with np.load(ANSWERS, allow_pickle=False) as kept:
-        y = kept["y"]
-        return {arm: (kept[arm] == y).astype(np.float64) for arm in kept.files if arm not in ("y", "facts")}
+    with np.load(KEPT, allow_pickle=False) as kept:
+        n = int(kept["images"])
+        return {arm: np.unpackbits(kept[arm], axis=1, count=n).astype(np.float64) for arm in kept.files if arm not in ("images", "facts")}
 
 
 def verdicts(right: dict[str, np.ndarray], arm: str, *, replicates: int, images: int, draws: int) -> dict[str, Any]:

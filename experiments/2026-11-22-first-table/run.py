@@ -2,9 +2,9 @@
 
     MITATE_DATA=folder python run.py [--sets coffee_leaf,bccd_cells,fashion_mnist] [--size 32] [--workers 2] [--store folder]
 
-No gate drops an arm here and no candidate is chosen: every arm is measured on the whole test split in every replicate. Answers (the
-class said for each test image) go to answers/<set>-<n>-<size>.npz, so that the table can be made again without training; `table.py`
-does that. Resumable twice over: finished jobs are in the store, and a finished part is a file of answers.
+No gate drops an arm here and no candidate is chosen: every arm is measured on the whole test split in every replicate. Which test images
+each model got right goes to right/<set>-<n>-<size>.npz (bits), so that the table can be made again without training; `table.py` does that.
+Resumable twice over: finished jobs are in the store, and a finished part is a file of bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from mitate.engine import Engine
 from mitate.recipe import DEFAULT_ARMS
 from mitate.store import Store
-from mitate.studies.arms import Arm, Jobs, answers, arms_of
+from mitate.studies.arms import Arm, Jobs, answers, arms_of, group_numbers
 from mitate.studies.planning import Pilot, Plan, plan_pilot
 from mitate.studies.stages import open_state
 
@@ -40,11 +40,11 @@ def main() -> None:
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--store", type=Path, default=Path("runs/first-table/.mitate"))
     given = options.parse_args()
-    (HERE / "answers").mkdir(exist_ok=True)
+    (HERE / "right").mkdir(exist_ok=True)
     for per_class in (int(n) for n in given.per_class.split(",")):
         for name in given.sets.split(","):
             size = 28 if name == "fashion_mnist" else given.size
-            out = HERE / "answers" / f"{name}-{per_class}-{size}.npz"
+            out = HERE / "right" / f"{name}-{per_class}-{size}.npz"
             if not out.exists():
                 measure(name, per_class, size, out, store=Store(given.store), workers=given.workers)
 
@@ -58,7 +58,7 @@ def measure(name: str, per_class: int, size: int, out: Path, *, store: Store, wo
     jobs = Jobs(plan.study.sizes, plan.study.estimates, seed=0)
     arms = arms_of(plan.study.sizes["arms"], list(plan.study.sizes["generators"]))
     cells = [c for c in plan.cells if c.replicate >= plan.study.sizes["small"]]
-    said: dict[str, list[np.ndarray]] = {arm.label: [] for arm in arms}
+    right: dict[str, list[np.ndarray]] = {arm.label: [] for arm in arms}
     copied: dict[str, list[dict[str, object]]] = {g: [] for g in plan.study.sizes["generators"]}
     started = time.perf_counter()
     with Engine(store, workers=workers) as engine:
@@ -67,16 +67,17 @@ def measure(name: str, per_class: int, size: int, out: Path, *, store: Store, wo
             checks = {g: jobs.checked(g, cell) for g in copied}
             found = engine.run([*wanted.values(), *checks.values()])
             for arm in arms:
-                said[arm.label].append(answers(state.measure, found[wanted[arm]]).astype(np.int8))
+                right[arm.label].append(answers(state.measure, found[wanted[arm]]) == plan.test.y)
             for generator, job in checks.items():
                 copied[generator].append({k: found[job].result.get(k) for k in ("measured", "share", "floor")})
-            print(f"{name} {per_class} {size}px: replicate {len(said[arms[0].label])} of {REPLICATES}, {time.perf_counter() - started:.0f} s", flush=True)
+            print(f"{name} {per_class} {size}px: replicate {len(right[arms[0].label])} of {REPLICATES}, {time.perf_counter() - started:.0f} s", flush=True)
     facts = {**about(plan, copied), "set": name, "per_class": per_class, "wall_seconds": round(time.perf_counter() - started)}
-    groups = plan.test.groups or [""] * len(plan.test)
+    groups, _ = group_numbers(plan.test.groups, plan.test.names)
     part = out.with_suffix(".tmp.npz")
     np.savez_compressed(
-        part, y=plan.test.y.astype(np.int8), groups=np.asarray(groups), facts=np.asarray(json.dumps(facts)), **{k: np.stack(v) for k, v in said.items()}
-    )
+        part, images=len(plan.test), groups=np.zeros(0, np.int64) if groups is None else groups, facts=np.asarray(json.dumps(facts)),
+        **{k: np.packbits(np.stack(v), axis=1) for k, v in right.items()},
+    )  # fmt: skip
     part.replace(out)
 
 

@@ -1,4 +1,4 @@
-"""The table of run.py's answers: every arm against real + augmentation, and the orderings that were asked about.
+"""The table of run.py's bits: every arm against real + augmentation, and the orderings that were asked about.
 
     python table.py            prints Markdown and writes results.jsonl, one line for each set and number of images
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from mitate.metrics.intervals import Interval, holm, p_value, two_way
 from mitate.studies import gates
-from mitate.studies.arms import group_numbers
 
 HERE = Path(__file__).parent
 BASELINE, WORTHWHILE = "real+augment", 0.01
@@ -35,15 +34,15 @@ ORDERINGS = (  # first minus second, for each generator where an arm has one
 
 
 class Row:
-    """The answers of one set at one number of images."""
+    """What each model got right, of one set at one number of images."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as kept:
             self.facts = json.loads(str(kept["facts"]))
-            y, names = kept["y"], [str(g) for g in kept["groups"]]
-            self.right = {arm: (kept[arm] == y).astype(np.float64) for arm in kept.files if arm not in ("y", "groups", "facts")}
-        given = names if any(names) else None
-        self.groups, _ = group_numbers(given, [str(i) for i in range(len(y))])
+            n, groups = int(kept["images"]), kept["groups"]
+            arms = [arm for arm in kept.files if arm not in ("images", "groups", "facts")]
+            self.right = {arm: np.unpackbits(kept[arm], axis=1, count=n).astype(np.float64) for arm in arms}
+        self.groups = groups if len(groups) else None
         self.generators = sorted({arm.split(" · ")[1] for arm in self.right if " · " in arm})
 
     def gap(self, first: str, second: str) -> Interval:
@@ -84,7 +83,7 @@ def _points(facts: dict[str, float]) -> str:
 
 def main() -> None:
     lines = []
-    for path in sorted((HERE / "answers").glob("*.npz")):
+    for path in sorted((HERE / "right").glob("*.npz")):
         row = Row(path)
         facts = {**row.facts, "arms": arms(row), "orderings": orderings(row)}
         lines.append(json.dumps(facts))

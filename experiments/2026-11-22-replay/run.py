@@ -1,10 +1,10 @@
-"""Forty real replicates on Fashion-MNIST, answers stored: the second source of truth for the verdict (benchmarks/replay.py).
+"""Forty real replicates on Fashion-MNIST, kept right or wrong: the second source of truth for the verdict (benchmarks/replay.py).
 
     MITATE_DATA=folder python run.py [--replicates 40] [--workers 2] [--store folder]
 
 A replicate draws its own 40 training images a class (nested: 10, 20, 30, 40), fits a VAE on the first 20, and trains every arm from its
 own start. All arms answer all 10,000 test images. `more` is the baseline with 30 real images a class: a perfect generator, whose worth at
-20 a class is 10 extra images by construction. Answers go to answers.npz, int8 [replicates, images] for each arm. Resumable.
+20 a class is 10 extra images by construction. Right or wrong goes to right.npz: for each arm bits [replicates, images / 8]. Resumable.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     data = open_data(str(Path(os.environ["MITATE_DATA"]) / "fashion_mnist.npz"))
     splits = data.splits
     kept = {split: keep_images(store, getattr(splits, split), size=28, channels=1) for split in ("selection", "test")}
-    said: dict[str, list[np.ndarray]] = {}
+    right: dict[str, list[np.ndarray]] = {}
     with Engine(store, workers=given.workers) as engine:
         for r in range(given.replicates):
             draw = splits.train.few(max(SIZES), seed=seed_of("replay", r))
@@ -53,11 +53,13 @@ def main() -> None:
             jobs = arms(r, train, kept)
             found = engine.run(jobs.values())
             for arm, job in jobs.items():
-                said.setdefault(arm, []).append(np.load(found[job].path("probabilities.npy"), allow_pickle=False).argmax(axis=1).astype(np.int8))
+                said = np.load(found[job].path("probabilities.npy"), allow_pickle=False).argmax(axis=1)
+                right.setdefault(arm, []).append(said == splits.test.y)
             print(f"replicate {r + 1} of {given.replicates}", flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout.strip()
     facts = {"code": commit, "sizes": SIZES, "base": BASE, "steps": STEPS, "generator_steps": GENERATOR_STEPS, "synthetic_per_class": SYNTHETIC}
-    np.savez_compressed(HERE / "answers.npz", y=splits.test.y.astype(np.int8), facts=np.asarray(json.dumps(facts)), **{k: np.stack(v) for k, v in said.items()})
+    bits = {k: np.packbits(np.stack(v), axis=1) for k, v in right.items()}
+    np.savez_compressed(HERE / "right.npz", images=len(splits.test), facts=np.asarray(json.dumps(facts)), **bits)
 
 
 def arms(r: int, train: dict[int, str], kept: dict[str, str]) -> dict[str, Job]:

@@ -1,9 +1,9 @@
 """What synthetic images are worth in real ones: how many extra real images would have given the same score.
 
 The learning curve of the baseline is measured at a few nested sizes. Between two of them, and beyond the last, it is taken to follow
-error = a + b m^-c with c between 0 (straight in log m) and 1: for a fixed c that is a weighted mean of the two measured scores, so
+error = a + b m^-c with c between 0 (straight in log m) and 2: for a fixed c that is a weighted mean of the two measured scores, so
 "candidate at m images minus baseline at m + N" is a table of paired differences like any other, with an interval like any other. The
-interval of N holds every N at which that difference may be zero, for c = 0 or c = 1. Nothing is divided by a slope, so a flat curve gives a
+interval of N holds every N at which that difference may be zero, for c = 0 or c = 2. Nothing is divided by a slope, so a flat curve gives a
 wide interval rather than a wild one (the idea is Fieller's, 1954).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from mitate.metrics.intervals import along
 
-SHAPES = (0.0, 1.0)  # exponents c between which the curve is trusted to lie
+SHAPES = (0.0, 2.0)  # exponents c between which the curve is trusted to lie
 MIDDLE = 0.5  # exponent of the value itself
 MOST = 3.0  # extra real images, as a multiple of those that the candidate had: beyond that nothing is told but "more"
 NOTHING = 0.1  # an interval that stays within this share of the images on both sides of zero is called none

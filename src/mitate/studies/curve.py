@@ -2,7 +2,7 @@
 
 After the verdict's stage the baseline is trained again on a quarter and on half of each replicate's training images (nested, groups kept
 whole), with the same optimiser steps; where the verdict is not `stop`, the candidate too, with a generator fitted on those images alone
-(a kept generator was fitted on others: then the baseline only).
+(kept generators and folders come from elsewhere: then the baseline only).
 The candidate at a quarter and at half is then placed on a curve that reaches further than it had images: nothing is extrapolated there.
 """
 
@@ -25,7 +25,7 @@ from mitate.verbs import keep_part
 
 SHARES = (0.25, 0.5)  # of the training images, beside all of them
 LEAST = 2  # images of each class in the smallest part
-TOO_FEW = f"a quarter of the training images leaves a class with fewer than {LEAST}"
+TOO_FEW = f"half of the training images leaves a class with fewer than {LEAST}"
 ONE_SIZE = "groups of images stay whole, and no part of the training images is smaller than all of them"
 NO_TIME = "left out to keep within the budget"
 NOT_ASKED = "not asked for"
@@ -46,28 +46,30 @@ def measure(state: State, engine: Engine, done: Done, *, groups: np.ndarray | No
         return
     gain = gain_on_test(state, state.candidate, confidence=confidence, groups=groups)
     stopped = gates.decide(gain, worthwhile=state.worthwhile) == "stop"
-    arms = [state.baseline] if level == "real" or stopped or _kept(state, state.candidate) else [state.baseline, state.candidate]
+    arms = [state.baseline] if level == "real" or stopped or _from_elsewhere(state, state.candidate) else [state.baseline, state.candidate]
     tested = set(state.test.replicates(state.candidate))
     cells = [c for c in state.cells if c.replicate in tested and (state.study.sizes["cross_fit"] or c.replicate >= state.study.sizes["small"])]
     whole = float(np.mean([_entry(engine.store, c.train).result["images"] for c in cells]))
     sizes: dict[float, list[Cell]] = {}
+    why = ONE_SIZE
     for share in SHARES:
         parts, images = _parts(engine.store, cells, share, seed=state.study.plan["seed"])
         if parts is None:
-            state.not_measured.append({"what": "learning_curve", "why": TOO_FEW})
-            return
-        if images < whole:
+            why = TOO_FEW
+        elif images < whole:
             sizes.setdefault(images, parts)  # large groups can make a quarter as large as a half, and either as large as all
     if not sizes:
-        state.not_measured.append({"what": "learning_curve", "why": ONE_SIZE})
+        state.not_measured.append({"what": "learning_curve", "why": why})
         return
+    state.stage = "curve"
     points = [Point(images, predictions_on(state, engine, parts, "test", done, arms=arms)) for images, parts in sizes.items()]
+    state.stage = "full"
     state.curve = [*points, Point(whole, state.test)]
 
 
-def _kept(state: State, arm: Arm) -> bool:
-    """Whether an arm's generator was fitted before the run: it may have seen all training images, so no part of them is all it had."""
-    return arm.generator is not None and state.study.sizes["generators"][arm.generator]["kind"] == "kept"
+def _from_elsewhere(state: State, arm: Arm) -> bool:
+    """Whether an arm's images come from before the run: their generator may have seen all training images, so no part is all it had."""
+    return arm.generator is not None and state.study.sizes["generators"][arm.generator]["kind"] in ("kept", "folder")
 
 
 def _parts(store: Store, cells: list[Cell], share: float, *, seed: int) -> tuple[list[Cell] | None, float]:

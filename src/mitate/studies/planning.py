@@ -31,6 +31,7 @@ from mitate.verbs import keep_file, keep_images, try_classifier
 MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
 MOST_SIZE = 64  # pixels, unless asked for more
+CURVE_SAID = {"none": "not measured", "real": "of the baseline", "full": "of the baseline and the candidate"}
 CURVES = ("auto", "none", "real", "full")
 STEPS = 300  # optimiser steps of an arm, unless the budget is short
 
@@ -80,6 +81,7 @@ class Plan:
             f"real images      {self._images(sizes, found['test_images'])}; {len(self.study.data['classes'])} classes, {sizes['size']} px",
             f"generators       {generators}; {sizes['synthetic_per_class']} images a class",
             f"arms             {len(sizes['arms'])} recipes, {sizes['training']['steps']} steps each; {sizes['small']} + {sum(sizes['full'])} replicates",
+            f"learning curve   {CURVE_SAID[sizes['curve']]}",
             f"time             about {clock(self.study.estimates['wall'])} on {self.study.estimates['workers']:.0f} workers",
             *self._money(),
             f"can detect       a gain {gain} above the worthwhile {least}, with 80 % power",
