@@ -60,7 +60,7 @@ class WorthPart(Part):
 
     def _placed(self, facts: Mapping[str, Any]) -> Placed:
         value, status = as_number(facts.get("value")), str(facts.get("status")).replace(" ", "_")
-        tone = {"worth": "go", "more": "go", "negative": "stop"}.get(status, "more")
+        tone = {"worth": "ok", "more": "ok", "negative": "bad"}.get(status, "unsure")
         how = self.w("worth.extrapolated" if facts.get("extrapolated") else "worth.interpolated")
         told = self.w("worth.off") if value is None else images(value, signed=True)
         return Placed(self.w("worth.had", n=images(as_number(facts.get("at")) or 0.0)), told, self._reach(facts), self.w(f"worth.tag.{status}"), tone, how)
