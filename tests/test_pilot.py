@@ -157,6 +157,17 @@ def _arguments(store: Store) -> dict[str, object]:
     }  # fmt: skip
 
 
+def test_the_plan_says_which_look_it_would_be_and_when_none_is_left() -> None:
+    plan = plan_of()
+    assert "look  " not in plan.cost()  # type: ignore[attr-defined]
+    images = tuple(d[:16] for d in plan.test.digests)  # type: ignore[attr-defined]
+    gates.record_opening(plan.store, study="before", test="t", run=Path("a"), images=images)  # type: ignore[attr-defined]
+    assert "2 of 3 at these test images: the interval is 97.5%" in plan.cost()  # type: ignore[attr-defined]
+    for study in ("again", "once more"):
+        gates.record_opening(plan.store, study=study, test="t", run=Path("a"), images=images)  # type: ignore[attr-defined]
+    assert "none is left at these test images" in plan.cost()  # type: ignore[attr-defined]
+
+
 def test_the_test_split_is_opened_once_and_the_fourth_look_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path / "s")
     images = tuple(f"{i:016x}" for i in range(50))

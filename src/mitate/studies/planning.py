@@ -84,10 +84,20 @@ class Plan:
             f"learning curve   {CURVE_SAID[sizes['curve']]}",
             f"time             about {clock(self.study.estimates['wall'])} on {self.study.estimates['workers']:.0f} workers",
             *self._money(),
+            *self._look(),
             f"can detect       a gain {gain} above the worthwhile {least}, with 80 % power",
         ]
         lines += [f"  smaller with   {o['to']} {o['change'].replace('_', ' ')}: {said_gain(o['gain'], self.study)}" for o in found["smaller_by"]]
         return "\n".join(lines)
+
+    def _look(self) -> list[str]:
+        """Which look at the test images it would be, where it is not the first."""
+        try:
+            look = gates.look_number(self.store, study=self.study.digest, images=tuple(d[:16] for d in self.test.digests))
+        except DataError:
+            return ["look             none is left at these test images, but for a run that has begun: collect new ones"]
+        share = gates.CONFIDENCE[look - 1]
+        return [f"look             {look} of {len(gates.CONFIDENCE)} at these test images: the interval is {share:.1%}"] if look > 1 else []
 
     def _money(self) -> list[str]:
         """What the machine time would cost, where a price is known."""
