@@ -12,10 +12,11 @@ answers that are right or wrong. Five kinds of world:
     shared     one generator for all replicates, as with a folder of images: its own luck is in every row. The truth is that of this generator
 
 The true gain is fixed by calibration on 400,000 draws. Every world is judged by `two_way` and `decide` as a pilot does it, at up to three
-looks, each with five more replicates on the same test images. `verdict` cells: coverage of the first interval, rates of each answer after
-one look and after three, at no effect, the worthwhile gain itself (the worst place for a false go and a false stop), harm, a large gain,
-and 1 to 3 smallest detectable gains above the worthwhile one. `choice` cells: the whole chain, from six arms on a selection split through
-the reach gate to the verdict. `interval` cells: the verdict's interval beside the textbook's (worth_quality.py has the real-image equivalent's).
+looks, each with five more replicates on the same test images; the candidate's spread borrows from two other arms of the first look.
+`verdict` cells: coverage of the first interval, rates of each answer after one look and after three, at no effect, the worthwhile gain
+itself (the worst place for a false go and a false stop), harm, a large gain, and 1 to 3 smallest detectable gains above the worthwhile
+one. `choice` cells: the whole chain, from six arms on a selection split through the reach gate to the verdict. `interval` cells: the
+verdict's interval beside the textbook's (worth_quality.py has the real-image equivalent's).
 
 False go: `go` while the true gain is at most the worthwhile one. False stop: `stop` while it is above (at the edge itself: as if just above).
 One JSON line a cell, in results/decision_quality.jsonl: rates with their Monte Carlo standard error. Resumable: finished cells are skipped.
@@ -44,6 +45,7 @@ from mitate.studies.arms import Arm
 from mitate.studies.stages import additive
 
 WORTHWHILE = 0.01
+OTHERS = 2  # arms beside the candidate on the test split; a pilot has up to sixteen
 MORE = 5  # replicates that a further look adds
 POOL = 2**25  # numbers
 PLAYED = 400_000  # draws of (image, replicate) by which a world's true gain is set
@@ -76,16 +78,18 @@ class World:
         """What one generator adds to all its replicates."""
         return rng.normal(0, 0.25, shape) if self.kind == "shared" else np.zeros(shape)
 
-    def images(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Baseline logit of n images, and what the candidate adds to each."""
+    def images(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Baseline logit of n images."""
         if self.kind == "discrete":
-            base = rng.choice(np.asarray([-6.0, 0.0, 6.0]), n, p=[0.1, 0.4, 0.5])
-        else:
-            base = self.level + self.difficulty * rng.standard_normal(n, dtype=np.float32)
+            return rng.choice(np.asarray([-6.0, 0.0, 6.0]), n, p=[0.1, 0.4, 0.5])
+        return self.level + self.difficulty * rng.standard_normal(n, dtype=np.float32)
+
+    def help(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """What an arm adds to each of n images."""
         if self.kind == "grouped":
             together = rng.normal(0, 0.6, -(-n // GROUP)).repeat(GROUP)[:n]
-            return base, together + rng.normal(0, math.sqrt(self.image_sd**2 - 0.36), n)
-        return base, self.image_sd * rng.standard_normal(n, dtype=np.float32)
+            return together + rng.normal(0, math.sqrt(self.image_sd**2 - 0.36), n)
+        return self.image_sd * rng.standard_normal(n, dtype=np.float32)
 
 
 def groups_of(world: World, n: int) -> np.ndarray | None:
@@ -97,8 +101,8 @@ class Truth:
 
     def __init__(self, world: World) -> None:
         rng = np.random.default_rng(0)
-        self._base, help_ = world.images(rng, PLAYED)
-        self._extra = help_ + world.rows(rng, (PLAYED,))
+        self._base = world.images(rng, PLAYED)
+        self._extra = world.help(rng, PLAYED) + world.rows(rng, (PLAYED,))
         self._shared = world.shared(rng, (PLAYED,))
         self._level = sigmoid(self._base + rng.normal(0, 0.5 * world.row_sd, PLAYED)).mean()
         self._shifts = np.linspace(-4, 4, 65)
@@ -133,18 +137,28 @@ class Draw:
 
     def __init__(self, rng: np.random.Generator, world: World, n: int, shift: float) -> None:
         self._rng, self._world, self._n = rng, world, n
-        base, help_ = world.images(rng, n)
         self.shift = shift + float(world.shared(rng, (1,))[0])
-        self._base, self._help = base.astype(np.float32), (base + help_).astype(np.float32)
+        self._base = world.images(rng, n).astype(np.float32)
+        self._help = self._base + world.help(rng, n).astype(np.float32)
 
     def rows(self, replicates: int) -> np.ndarray:
         """Paired differences, float64 [replicates, n]."""
         rng, shape = self._rng, (replicates, self._n)
-        candidate = (self._world.rows(rng, (replicates, 1)) + self.shift).astype(np.float32)
+        first = self._right(self._help, shape)
         baseline = rng.normal(0, 0.5 * self._world.row_sd, (replicates, 1)).astype(np.float32)
-        first = self._help + candidate > noise(rng, shape)
         second = self._base + baseline > noise(rng, shape)
+        self._baseline = second.mean(axis=1)
         return first.astype(np.float64) - second
+
+    def typical(self) -> float:
+        """Variance of a row mean in the other arms, which share test images, replicates and baseline with the rows drawn last."""
+        shape = (len(self._baseline), self._n)
+        logits = (self._base + self._world.help(self._rng, self._n).astype(np.float32) for _ in range(OTHERS))
+        return float(np.median([(self._right(arm, shape).mean(axis=1) - self._baseline).var(ddof=1) for arm in logits]))
+
+    def _right(self, logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        rows = (self._world.rows(self._rng, (shape[0], 1)) + self.shift).astype(np.float32)
+        return logits + rows > noise(self._rng, shape)
 
 
 @cache
@@ -181,10 +195,11 @@ def verdict_cell(world: World, truth: Truth, place: str, gain: float, *, replica
         drawn = Draw(rng, world, images, shift)
         true = truth.of(drawn.shift) if world.kind == "shared" else gain
         table, verdict = drawn.rows(replicates), "more evidence"
+        typical = drawn.typical()
         for look, confidence in enumerate(gates.CONFIDENCE):
             if look:
                 table = np.concatenate([table, drawn.rows(MORE)])
-            found = two_way(table, confidence=confidence, groups=groups, low_share=gates.LOW_SHARE)
+            found = two_way(table, confidence=confidence, groups=groups, typical=typical, low_share=gates.LOW_SHARE)
             if look == 0:
                 covered += found.low <= true <= found.high
                 covered_mean += found.low <= gain <= found.high
@@ -237,14 +252,20 @@ def _printed(world: World, truth: Truth, *, replicates: int, images: int) -> flo
     rng = np.random.default_rng(seed_of("printed", world.kind, replicates, images))
     shift = truth.shift_for(WORTHWHILE)
     assert shift is not None
-    tables = (Draw(rng, world, images, shift).rows(replicates) for _ in range(500))
-    found = (two_way(t, confidence=0.95, groups=groups_of(world, images), low_share=gates.LOW_SHARE) for t in tables)
+    worlds = (Draw(rng, world, images, shift) for _ in range(500))
+    settings: dict[str, Any] = {"confidence": 0.95, "groups": groups_of(world, images), "low_share": gates.LOW_SHARE}
+    found = (two_way(w.rows(replicates), typical=w.typical(), **settings) for w in worlds)
     return float(np.median([gates.detectable_from(f, confidence=0.95) for f in found]))
 
 
 # the interval ---------------------------------------------------------------------------------------------------------
 
-WAYS = ("one t for the sum, equal tails", "own t for each part, equal tails", "own t for each part, the low end careful")
+WAYS = (
+    "one t for the sum, equal tails",
+    "own t for each part, equal tails",
+    "own t for each part, the low end careful",
+    "the same, the spread borrowing from other arms",
+)
 
 
 def interval_cell(kind: str, *, replicates: int, images: int, worlds: int) -> dict[str, Any]:
@@ -255,11 +276,15 @@ def interval_cell(kind: str, *, replicates: int, images: int, worlds: int) -> di
     assert shift is not None
     missed, widths = {way: [0, 0] for way in WAYS}, {way: 0.0 for way in WAYS}
     for _ in range(worlds):
-        even = two_way(Draw(rng, world, images, shift).rows(replicates), confidence=0.95, groups=groups_of(world, images))
+        drawn = Draw(rng, world, images, shift)
+        table, groups = drawn.rows(replicates), groups_of(world, images)
+        even = two_way(table, confidence=0.95, groups=groups)
         careful = ends(even, confidence=0.95, low_share=gates.LOW_SHARE)
+        lent = two_way(table, confidence=0.95, groups=groups, typical=drawn.typical(), low_share=gates.LOW_SHARE)
         satterthwaite = even.se**4 / (even.se_replicates**4 / even.df_replicates + even.se_images**4 / even.df_images)
         half = quantile_t(0.975, satterthwaite) * even.se
-        for way, (low, high) in zip(WAYS, ((even.value - half, even.value + half), (even.low, even.high), (careful.low, careful.high)), strict=True):
+        spans = ((even.value - half, even.value + half), *((found.low, found.high) for found in (even, careful, lent)))
+        for way, (low, high) in zip(WAYS, spans, strict=True):
             missed[way][0] += low > 0
             missed[way][1] += high < 0
             widths[way] += (high - low) / worlds
@@ -271,7 +296,9 @@ def interval_cell(kind: str, *, replicates: int, images: int, worlds: int) -> di
 
 
 def interval_cells(worlds: int) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
-    for (replicates, images), kind in itertools.product(((3, 150), (3, 1000), (5, 1000), (10, 1000), (10, 10_000)), ("normal", "heavy")):
+    for (replicates, images), kind in itertools.product(
+        ((3, 150), (3, 1000), (5, 1000), (10, 1000), (3, 10_000), (10, 10_000)), ("normal", "heavy", "discrete")
+    ):
         sizes = {"replicates": replicates, "images": images}
         yield {"part": "interval", "kind": kind, **sizes}, lambda kind=kind, sizes=sizes: interval_cell(kind, worlds=worlds, **sizes)
 
@@ -312,11 +339,12 @@ def choice_cell(kind: str, place: str, *, replicates: int, images: int, worlds: 
         smooth = additive({arm: float(t.mean()) for arm, t in tables.items()})
         best = max(alive, key=smooth.__getitem__)
         drawn, verdict = Draw(rng, world, images, shifts[best]), "more evidence"
-        table = drawn.rows(replicates)
+        table, typical, groups = drawn.rows(replicates), drawn.typical(), groups_of(world, images)
         for look, confidence in enumerate(gates.CONFIDENCE):
             if look:
                 table = np.concatenate([table, drawn.rows(MORE)])
-            verdict = gates.decide(two_way(table, confidence=confidence, groups=groups_of(world, images), low_share=gates.LOW_SHARE), worthwhile=WORTHWHILE)
+            found = two_way(table, confidence=confidence, groups=groups, typical=typical, low_share=gates.LOW_SHARE)
+            verdict = gates.decide(found, worthwhile=WORTHWHILE)
             if verdict != "more evidence":
                 break
         counts[verdict] += 1
@@ -334,7 +362,7 @@ def choice_cell(kind: str, place: str, *, replicates: int, images: int, worlds: 
 
 def _selection(rng: np.random.Generator, world: World, shifts: dict[Arm, float]) -> dict[Arm, np.ndarray]:
     """Paired differences of every arm on one selection split: the arms share its images and the baseline's answers."""
-    base, _ = world.images(rng, SELECTION)
+    base = world.images(rng, SELECTION)
     baseline = rng.random((SMALL, SELECTION)) < sigmoid(base + rng.normal(0, 0.5 * world.row_sd, (SMALL, 1)))
     tables = {}
     for arm, shift in shifts.items():

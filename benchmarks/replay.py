@@ -45,11 +45,13 @@ def verdicts(right: dict[str, np.ndarray], arm: str, *, replicates: int, images:
     """Coverage, and answers at each worthwhile gain."""
     rng = np.random.default_rng(seed_of("replay", arm, replicates, images))
     gains = right[arm] - right[BASELINE]
+    others = [right[a] - right[BASELINE] for a in ARMS if a != arm]
     truth, covered = float(gains.mean()), 0
     answers = {shift: {"go": 0, "stop": 0, "more evidence": 0} for shift in SHIFTS}
     for _ in range(draws):
-        table = gains[rng.integers(0, len(gains), replicates)][:, rng.choice(gains.shape[1], images, replace=False)]
-        found = two_way(table, confidence=gates.CONFIDENCE[0], low_share=gates.LOW_SHARE)
+        part = np.ix_(rng.integers(0, len(gains), replicates), rng.choice(gains.shape[1], images, replace=False))
+        typical = float(np.median([other[part].mean(axis=1).var(ddof=1) for other in others]))
+        found = two_way(gains[part], confidence=gates.CONFIDENCE[0], typical=typical, low_share=gates.LOW_SHARE)
         covered += found.low <= truth <= found.high
         for shift, counts in answers.items():
             counts[gates.decide(found, worthwhile=truth + shift)] += 1
@@ -57,7 +59,7 @@ def verdicts(right: dict[str, np.ndarray], arm: str, *, replicates: int, images:
     skew = float(((gains.mean(axis=1) - truth) ** 3).mean() / gains.mean(axis=1).std() ** 3)
     return {
         "part": "verdict", "arm": arm, "replicates": replicates, "images": images, "draws": draws, "truth": truth,
-        "row_sd": float(gains.mean(axis=1).std(ddof=1)),
+        "row_sd": float(gains.mean(axis=1).std(ddof=1)), "image_variance": float(gains.mean(axis=0).var(ddof=1)),
         "row_skew": skew, "coverage": rate(covered, draws), "worthwhile_from_truth": shares,
     }  # fmt: skip
 

@@ -234,13 +234,9 @@ def _copies(work: Work) -> dict[str, Any]:
     np.savez(work.folder / "nearest.npz", ratios=found.ratios, nearest=found.nearest)
     return {
         "measured": True,
-        **{name: _four(part) for name, part in (("share", found.share), ("floor", found.floor), ("excess", found.excess), ("nearer", nearer))},
+        **{name: part.record for name, part in (("share", found.share), ("floor", found.floor), ("excess", found.excess), ("nearer", nearer))},
         "fresh": len(fresh),
     }
-
-
-def _four(interval: Any) -> dict[str, Any]:
-    return {k: getattr(interval, k) for k in ("value", "low", "high", "n")}
 
 
 def _train(work: Work) -> dict[str, Any]:

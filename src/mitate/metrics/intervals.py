@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+BORROWED = 0.5  # degrees of freedom that a typical other arm's spread counts for
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -31,9 +33,22 @@ class Interval:
     def se(self) -> float:
         return math.hypot(self.se_replicates, self.se_images)
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is written down of it."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
     def reach(self, tail: float) -> float:
-        """How far an end lies from the value that leaves `tail` (0 to 1) outside: each part by its own Student's t, added in squares."""
-        return math.hypot(quantile_t(1 - tail, self.df_replicates) * self.se_replicates, quantile_t(1 - tail, self.df_images) * self.se_images)
+        """How far an end lies from the value that leaves `tail` (0 to 1) outside."""
+        return float(reach(tail, (self.se_replicates**2, self.df_replicates), (self.se_images**2, self.df_images)))
+
+
+def reach(tail: float, *parts: tuple[Any, float]) -> Any:
+    """How far an end lies from the value that leaves `tail` (0 to 1) outside. parts: (variance, a number or an array; its degrees of freedom).
+
+    Each part is widened by its own Student's t, and the parts are added in squares (docs/statistics.md says why not one t for the sum).
+    """
+    return np.sqrt(sum(quantile_t(1 - tail, df) ** 2 * variance for variance, df in parts))
 
 
 def quantile_t(share: float, df: float) -> float:
@@ -48,6 +63,7 @@ def two_way(
     groups: np.ndarray | None = None,
     df_images: float | None = None,
     se_replicates: tuple[float, float] | None = None,
+    typical: float | None = None,
     overlap: float = 0.0,
     least: float | None = None,
     low_share: float = 0.5,
@@ -66,6 +82,7 @@ def two_way(
     least: how far one image that changes its mind moves the mean (`Measure.one_image`); 1 / n, that of a plain share, where not given.
 
     se_replicates: (standard error of one row, its degrees of freedom) pooled over arms, where a single table has too few rows.
+    typical: variance of a row mean in a typical other arm, from which this table's own rows borrow (`borrowed`); its own alone where not given.
     overlap: test images over training images of cross-fitting's folds: replicates that train on each other's test images are not
     independent; the between-replicate variance is then s^2 (1 / R + overlap). A heuristic after Nadeau and Bengio 2003, eq. 3: their
     variance is that of single splits, ours of whole repetitions.
@@ -77,7 +94,8 @@ def two_way(
         raise ValueError("one replicate has no between-replicate variance; give a pooled one")
     members, count = _members(groups, n)
     rows, images, both = _variances(table, members, count)
-    row_variance, row_df = (rows, replicates - 1.0) if se_replicates is None else (se_replicates[0] ** 2, se_replicates[1])
+    own = rows if typical is None else borrowed(rows, typical, replicates)
+    row_variance, row_df = (own, replicates - 1.0) if se_replicates is None else (se_replicates[0] ** 2, se_replicates[1])
     v_rows, v_rest = _parts(row_variance * (1 / replicates + overlap), images, both, 1 / n if least is None else least)
     value = float(table.mean())
     found = Interval(value, value, value, n, math.sqrt(v_rows), math.sqrt(v_rest), row_df, _least_df(count, df_images))
@@ -108,12 +126,9 @@ def along(
     rows, images, both = np.maximum(((left + right) / 2 - here)[:, None] * shares**2 + ((right - left) / 2)[:, None] * shares + here[:, None], 0.0)
     values = first.mean() + shares * second.mean()
     v_rows, v_rest = _parts(rows * (1 / replicates + overlap), images, both, 1 / n if least is None else least)
-    df = _least_df(count, df_images)
-
-    def reach(tail: float) -> np.ndarray:
-        return np.sqrt(quantile_t(1 - tail, replicates - 1) ** 2 * v_rows + quantile_t(1 - tail, df) ** 2 * v_rest)
-
-    return np.stack([values, values - reach((1 - confidence) * low_share), values + reach((1 - confidence) * (1 - low_share))])
+    parts = (v_rows, replicates - 1.0), (v_rest, _least_df(count, df_images))
+    error = 1 - confidence
+    return np.stack([values, values - reach(error * low_share, *parts), values + reach(error * (1 - low_share), *parts)])
 
 
 def _members(groups: np.ndarray | None, n: int) -> tuple[np.ndarray, int]:
@@ -149,6 +164,15 @@ def _parts(v_rows: Any, v_images: Any, both: Any, least: float) -> tuple[Any, An
     """The variance of the mean, as the rows' part and the rest: the sum less the interaction, at least the larger of the two."""
     v_images = np.maximum(v_images, least**2)
     return v_rows, np.maximum(np.maximum(v_rows + v_images - both, v_rows), v_images) - v_rows
+
+
+def borrowed(own: float, typical: float, replicates: int) -> float:
+    """The variance of a row mean, kept from being small by luck: the arm's own, or its blend with that of a typical other arm where that is larger.
+
+    Three replicates that had the same luck agree by chance, and their own variance then says next to nothing. The other arm's counts as half a
+    degree of freedom beside the replicates - 1 of the arm's own (the moderated variance of Smyth 2004, with a fixed small prior weight).
+    """
+    return max(own, ((replicates - 1) * own + BORROWED * typical) / (replicates - 1 + BORROWED))
 
 
 def ends(interval: Interval, *, confidence: float, low_share: float = 0.5) -> Interval:

@@ -125,11 +125,11 @@ def _arm_row(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | 
     }
     if table is None:
         return row
-    row["score"] = _four(within(state.measure, _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)))
+    row["score"] = within(state.measure, _interval(state, split, _scores(table), arm, confidence=confidence, groups=groups)).record
     if arm == state.baseline:
         return row
     gain = _gain(state, split, table, arm, confidence=confidence, groups=groups)
-    row["gain"] = _four(gain)
+    row["gain"] = gain.record
     if split == "test":
         row["_p"] = p_value(gain) if role == "exploratory" else None
         row["gain_per_class"] = _per_class(state, arm, confidence=confidence, groups=groups)
@@ -177,11 +177,7 @@ def _part(state: State, arm: Arm, *, rows: np.ndarray, confidence: float, groups
     table = state.test.paired(arm, state.baseline, plain)
     if len(rows) < GROUP_LEAST or (groups is not None and len(np.unique(groups[rows])) < 2):
         return {"value": float(table[:, rows].mean()), "low": None, "high": None, "n": len(rows)}
-    return _four(interval_of(state, table, confidence=confidence, groups=groups, measure=plain, rows=rows))
-
-
-def _four(interval: Interval) -> dict[str, Any]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+    return interval_of(state, table, confidence=confidence, groups=groups, measure=plain, rows=rows).record
 
 
 # verdict --------------------------------------------------------------------------------------------------------------
@@ -197,8 +193,8 @@ def _verdict(state: State, *, confidence: float, groups: np.ndarray | None) -> t
         "gain": gain.value, "low": gain.low, "high": gain.high, "worthwhile": state.worthwhile,
         "candidate": state.candidate.label, "measure": state.measure.name,
     }  # fmt: skip
-    span = f"{_show(state, gain.value)} ({confidence * 100:.3g} % interval {_show(state, gain.low)} to {_show(state, gain.high)})"
-    least = _show(state, state.worthwhile)
+    span = f"{state.show(gain.value)} ({confidence * 100:.3g} % interval {state.show(gain.low)} to {state.show(gain.high)})"
+    least = state.show(state.worthwhile)
     if verdict == "go":
         return verdict, "go", values, f"{state.candidate.label} gains {span} over the baseline: all of it lies above the worthwhile {least}."
     if verdict == "stop":
@@ -222,12 +218,8 @@ def _early(state: State) -> tuple[str, str, dict[str, Any], str]:
         return "stop", "no_generator", {}, "No generator passed the gates."
     best = state.best_high if state.best_high is not None else 0.0
     values = {"arms": len(state.dropped_arms), "worthwhile": state.worthwhile, "best": best, "high": best}
-    least, most = _show(state, state.worthwhile), _show(state, best)
+    least, most = state.show(state.worthwhile), state.show(best)
     return "stop", "stop_futile", values, f"No arm could reach the worthwhile {least} on the selection split (at best {most}); the test split stays closed."
-
-
-def _show(state: State, value: float) -> str:
-    return f"{value * 100:+.3g} points" if state.measure.points else f"{value:+.3g}"
 
 
 def _detectable(state: State, *, confidence: float, groups: np.ndarray | None) -> dict[str, Any]:

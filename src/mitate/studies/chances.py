@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from mitate.metrics.intervals import Interval, quantile_t
+from mitate.metrics.intervals import Interval, reach
 
 FUTILE = 0.2  # a smaller chance of an answer than this is not worth a look
 _VARIANCES, _MEANS, _SPREADS = 64, 129, 16  # points of the quadrature: the rows' true variance, their mean, the new rows' own spread
@@ -49,15 +49,10 @@ def next_look(gain: Interval, *, replicates: int, add: int, overlap: float, conf
     new = 2 * special.gammaincinv((add - 1) / 2, _points(_SPREADS)) if add > 1 else np.zeros(1)  # chi^2(m - 1)
     value = gain.value + np.sqrt(variance * (1 / replicates - 1 / total)) * z
     spread = (squares + variance * (z**2 + new[None, None, :])) / (total - 1)  # z^2: how far the new rows' mean lies from the old rows'
-    v_rows = spread * (1 / total + overlap)
-
-    def reach(tail: float) -> np.ndarray:
-        images = quantile_t(1 - tail, gain.df_images) * gain.se_images
-        return np.sqrt(quantile_t(1 - tail, total - 1) ** 2 * v_rows + images**2)
-
+    parts = (spread * (1 / total + overlap), total - 1.0), (gain.se_images**2, gain.df_images)
     error = 1 - confidence
-    go = float((value - reach(error * low_share) > worthwhile).mean())
-    stop = float((value + reach(error * (1 - low_share)) < worthwhile).mean())
+    go = float((value - reach(error * low_share, *parts) > worthwhile).mean())
+    stop = float((value + reach(error * (1 - low_share), *parts) < worthwhile).mean())
     return Chances(go, stop, max(0.0, 1 - go - stop))
 
 

@@ -79,6 +79,10 @@ class State:
     def worthwhile(self) -> float:
         return float(self.study.plan["worthwhile"])
 
+    def show(self, value: float) -> str:
+        """A gain in words."""
+        return f"{value * 100:+.3g} points" if self.measure.points else f"{value:+.3g}"
+
 
 def open_state(study: Study, cells: list[Cell]) -> State:
     """The state before anything has run."""
@@ -189,7 +193,16 @@ def gain_on_test(
 ) -> Interval:
     """Interval of an arm's gain over the baseline on the test split. rows: only these images."""
     assert state.test is not None
-    return interval_of(state, state.test.paired(arm, state.baseline, measure), confidence=confidence, groups=groups, measure=measure, rows=rows)
+    table = state.test.paired(arm, state.baseline, measure)
+    typical = _typical_spread(state.test, arm, state.baseline) if measure is None and rows is None else None
+    return interval_of(state, table, confidence=confidence, groups=groups, measure=measure, rows=rows, typical=typical)
+
+
+def _typical_spread(test: Predictions, arm: Arm, baseline: Arm) -> float | None:
+    """Variance of a row mean in a typical other arm (the median); None where no other arm has two replicates."""
+    others = [test.paired(a, baseline).mean(axis=1) for a in test.arms() if a not in (arm, baseline)]
+    spread = [float(rows.var(ddof=1)) for rows in others if len(rows) > 1]
+    return float(np.median(spread)) if spread else None
 
 
 def interval_of(
@@ -200,6 +213,7 @@ def interval_of(
     groups: np.ndarray | None,
     measure: Measure | None = None,
     rows: np.ndarray | None = None,
+    typical: float | None = None,
     low_share: float = gates.LOW_SHARE,
 ) -> Interval:
     """Two-way interval of a table of gains on the test split, with what cross-fitting adds. With rows, of a plain share among those images."""
@@ -211,7 +225,7 @@ def interval_of(
         return two_way(table[:, rows], confidence=confidence, groups=kept, overlap=overlap, low_share=low_share)
     y, least = state.test.y, measure.one_image(state.test.y)
     df_images = measure.df_images(y)
-    found = two_way(table, confidence=confidence, groups=groups, df_images=df_images, overlap=overlap, least=least, low_share=low_share)
+    found = two_way(table, confidence=confidence, groups=groups, df_images=df_images, typical=typical, overlap=overlap, least=least, low_share=low_share)
     return replace(found, n=measure.counted(y))
 
 

@@ -67,7 +67,7 @@ def answer(state: State, *, confidence: float, groups: np.ndarray | None, look: 
         "arm": state.study.sizes["arm"],
         "baseline": BASELINE,
         "volumes": state.study.sizes["volumes"],
-        "baseline_score": _four(baseline) if baseline is not None else None,
+        "baseline_score": baseline.record if baseline is not None else None,
         "generators": rows,
         "gates": state.gates,
         "not_measured": [*state.not_measured, *_not_measured(state, rows)],
@@ -118,8 +118,8 @@ def _generator(state: State, generator: str, *, confidence: float, groups: np.nd
     row["points"] = [
         {
             "volume": arm.volume or 0,
-            "score": _four(_score(state, arm, confidence=confidence, groups=groups)),
-            "gain": _four(gain := _gain(state, arm, baseline, confidence=confidence, groups=groups)),
+            "score": _score(state, arm, confidence=confidence, groups=groups).record,
+            "gain": (gain := _gain(state, arm, baseline, confidence=confidence, groups=groups)).record,
             "p_holm": None,
             "_p": p_value(gain),
         }
@@ -142,10 +142,6 @@ def _score(state: State, arm: Arm, *, confidence: float, groups: np.ndarray | No
     """Interval of an arm's measure, cut to what it can be: 0 to 1 for shares, at most 0 for costs."""
     assert state.test is not None
     return within(state.measure, interval_of(state, state.test.table(arm), confidence=confidence, groups=groups, low_share=0.5))
-
-
-def _four(interval: Interval) -> dict[str, Any]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
 def _adjust(rows: Sequence[dict[str, Any]], *, confidence: float) -> None:
@@ -188,7 +184,7 @@ def _step(start: int, end: int, gain: Interval, cost: Mapping[str, Any], *, last
     share = HUNDRED / (end - start)
     seconds = cost["image_seconds"]
     return {
-        "from": start, "to": end, "decides": last, "gain": _four(gain),
+        "from": start, "to": end, "decides": last, "gain": gain.record,
         "gain_per_100": {"value": gain.value * share, "low": gain.low * share, "high": gain.high * share, "n": gain.n},
         "seconds": seconds * cost["classes"] * (end - start) if seconds is not None else None, "money": None,
     }  # fmt: skip
@@ -231,8 +227,8 @@ def _verdict(state: State, row: Mapping[str, Any], *, confidence: float, last: b
         "generator": row["name"], "from": step["from"], "to": step["to"], "worthwhile": state.worthwhile,
         "gain": gain["value"], "low": gain["low"], "high": gain["high"],
     }  # fmt: skip
-    span = f"{_show(state, gain['value'])} ({confidence * 100:.3g} % interval {_show(state, gain['low'])} to {_show(state, gain['high'])})"
-    least = _show(state, state.worthwhile)
+    span = f"{state.show(gain['value'])} ({confidence * 100:.3g} % interval {state.show(gain['low'])} to {state.show(gain['high'])})"
+    least = state.show(state.worthwhile)
     means = {
         "saturated": f"even the upper end is below the worthwhile {least}",
         "not saturated": "all of it lies above 0",
@@ -240,8 +236,8 @@ def _verdict(state: State, row: Mapping[str, Any], *, confidence: float, last: b
     }[verdict]
     reason = f"{row['name']}: {verdict}. From {step['from']} to {step['to']} images a class it gains {span}: {means}."
     total = row["points"][-1]["gain"]
-    reason += f" Against no synthetic images, {step['to']} images a class gain {_show(state, total['value'])} ({_show(state, total['low'])} to"
-    reason += f" {_show(state, total['high'])})."
+    reason += f" Against no synthetic images, {step['to']} images a class gain {state.show(total['value'])} ({state.show(total['low'])} to"
+    reason += f" {state.show(total['high'])})."
     if row["hurts"]:
         reason += f" Worse than no synthetic images, beyond chance: at {', '.join(map(str, row['hurts']))} images a class."
     coming = _next(verdict, row, last=last)
@@ -260,10 +256,6 @@ def _next(verdict: str, row: Mapping[str, Any], *, last: bool) -> dict[str, Any]
     if verdict == "not saturated":
         return {"code": "ask_for_more", "values": {**values, "twice": 2 * step["to"]}}
     return {"code": "more_proof", "values": values}
-
-
-def _show(state: State, value: float) -> str:
-    return f"{value * 100:+.3g} points" if state.measure.points else f"{value:+.3g}"
 
 
 def _not_measured(state: State, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
