@@ -83,6 +83,14 @@ def equivalents(right: dict[str, np.ndarray], sizes: tuple[int, ...], *, replica
     }  # fmt: skip
 
 
+def learning_curve(right: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Mean score of the baseline at each number of real images a class, with the standard error over replicates."""
+    sizes = sorted(int(arm.rsplit(" ", 1)[1]) for arm in right if arm.startswith("real+augment "))
+    scores = {m: right[f"real+augment {m}"].mean(axis=1) for m in sizes}
+    points = {str(m): {"value": float(s.mean()), "se": float(s.std(ddof=1) / np.sqrt(len(s)))} for m, s in scores.items()}
+    return {"part": "curve", "replicates": len(right[BASELINE]), "images": right[BASELINE].shape[1], "points": points}
+
+
 def summary(rows: list[dict[str, Any]]) -> int:
     """Print the tables; the number of cells outside the limits of decision_quality."""
     print("| Arm | Replicates | Test images | True gain | Coverage | At the truth: go, stop | Worthwhile 2 points below: go | 2 points above: stop |")
@@ -95,6 +103,10 @@ def summary(rows: list[dict[str, Any]]) -> int:
             bad += r["coverage"]["value"] < LIMITS["coverage"] or go > LIMITS["false_go"] or stop > LIMITS["false_stop"]
             head = f"| {r['arm']} | {r['replicates']} | {r['images']:,} | {100 * r['truth']:+.2f} | {r['coverage']['value']:.3f} "
             print(f"{head}| {go:.3f}, {stop:.3f} | {below['go']['value']:.2f} | {above['stop']['value']:.2f} |")
+    for r in rows:
+        if r["part"] == "curve":
+            points = ", ".join(f"{100 * p['value']:.1f} % at {m}" for m, p in r["points"].items())
+            print(f"\nReal images and classical augmentation, {r['replicates']} replicates, a class: {points}.")
     print("\n| Curve measured at, a class | Replicates | Test images | Coverage of +10 a class | Says |\n|---|---|---|---|---|")
     for r in rows:
         if r["part"] == "worth":
@@ -115,6 +127,7 @@ def main() -> None:
     right = read()
     rows = [verdicts(right, arm, replicates=r, images=n, draws=given.draws) for r, n in TABLES for arm in ARMS]
     rows += [equivalents(right, sizes, replicates=r, images=n, draws=given.draws) for sizes in ((10, 20, 40), (10, 20)) for r, n in ((5, 150), (5, 1000))]
+    rows.append(learning_curve(right))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
     sys.exit(1 if summary(rows) else 0)

@@ -2,7 +2,7 @@
 
     python table.py            prints Markdown and writes results.jsonl, one line for each set and number of images
 
-Intervals: 95 %, over replicates and test images (groups where the images name them), a fifth of the error beyond the low end. An arm's
+Intervals: 95 %, over replicates and test images (groups where the images name them), a fifth of the error beyond the low end, as a pilot's. An arm's
 p-value is adjusted (Holm) over the arms of its row. No arm was chosen, so none of these is a verdict; the column says what one look at this
 arm alone would have said.
 """
@@ -46,7 +46,11 @@ class Row:
         self.generators = sorted({arm.split(" · ")[1] for arm in self.right if " · " in arm})
 
     def gap(self, first: str, second: str) -> Interval:
-        return two_way(self.right[first] - self.right[second], confidence=0.95, groups=self.groups, low_share=gates.LOW_SHARE)
+        """First minus second, as a pilot would say it: the spread of its rows borrows from that of the other arms."""
+        rows = [(right - self.right[second]).mean(axis=1) for arm, right in self.right.items() if arm not in (first, second)]
+        typical = float(np.median([r.var(ddof=1) for r in rows]))
+        table = self.right[first] - self.right[second]
+        return two_way(table, confidence=0.95, groups=self.groups, typical=typical, low_share=gates.LOW_SHARE)
 
     def score(self, arm: str) -> Interval:
         return two_way(self.right[arm], confidence=0.95, groups=self.groups)
@@ -61,6 +65,10 @@ def arms(row: Row) -> list[dict[str, Any]]:
         facts: dict[str, Any] = {"arm": arm, "score": _three(row.score(arm))}
         if arm in gains:
             facts |= {"gain": _three(gains[arm]), "p_holm": adjusted[arm], "one_look": gates.decide(gains[arm], worthwhile=WORTHWHILE)}
+            facts |= {
+                "row_sd": float((row.right[arm] - row.right[BASELINE]).mean(axis=1).std(ddof=1)),
+                "image_variance": gains[arm].se_images ** 2 * gains[arm].n,
+            }
         found.append(facts)
     return found
 

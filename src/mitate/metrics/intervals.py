@@ -152,12 +152,12 @@ def _variances(table: np.ndarray, members: np.ndarray, count: int) -> tuple[floa
     images = float((np.bincount(members, weights=columns - value) ** 2).sum()) * scale
     if replicates < 2:
         return 0.0, images, 0.0
-    rest = table - rows[:, None] - columns + value
-    if count == n:
-        squares = float((rest**2).sum())
+    if count == n:  # the sum of squares of table - rows - columns + value, without making that table
+        squares = float(np.vdot(table, table) - n * (rows @ rows) - replicates * (columns @ columns) + replicates * n * value**2)
     else:
+        rest = table - rows[:, None] - columns + value
         squares = sum(float((np.bincount(members, weights=row) ** 2).sum()) for row in rest)
-    return float(rows.var(ddof=1)), images, squares / (replicates - 1) * scale / replicates
+    return float(rows.var(ddof=1)), images, max(0.0, squares) / (replicates - 1) * scale / replicates
 
 
 def _parts(v_rows: Any, v_images: Any, both: Any, least: float) -> tuple[Any, Any]:
@@ -205,6 +205,19 @@ def wilson(hits: int, n: int, *, confidence: float = 0.95) -> Interval:
     low = 0.0 if hits == 0 else max(0.0, centre - half)
     high = 1.0 if hits == n else min(1.0, centre + half)
     return Interval(share, low, high, n)
+
+
+def clopper_pearson(hits: float, n: float, *, confidence: float = 0.95) -> Interval:
+    """The exact interval for a share (Clopper and Pearson 1934): it holds the truth at least as often as it says.
+
+    With an effective number of trials, which need not be whole, it is the interval of Korn and Graubard 1998 for shares over clusters.
+    """
+    if not (n >= 1 and 0 <= hits <= n):
+        raise ValueError(f"{hits} hits in {n} trials")
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits <= 0 else float(special.betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits >= n else float(special.betaincinv(hits + 1, n - hits, 1 - tail))
+    return Interval(hits / n, low, high, math.floor(n))
 
 
 def newcombe(hits: int, n: int, hits_other: int, n_other: int, *, confidence: float = 0.95) -> Interval:
