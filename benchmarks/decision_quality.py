@@ -38,6 +38,7 @@ from typing import Any
 
 import numpy as np
 
+import cells
 from mitate.metrics.intervals import ends, pooled_row_se, quantile_t, two_way
 from mitate.runtime import seed_of
 from mitate.studies import gates
@@ -450,19 +451,10 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "decision_quality.jsonl")
     options.add_argument("--summary", action="store_true")
     given = options.parse_args()
-    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     if given.summary:
-        sys.exit(1 if summary(rows) else 0)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(given.out, "a") as out:
-        for part in given.only_part.split(","):
-            for name, compute in PARTS[part](given.worlds):
-                if name.get("images", 0) > given.most_images or any(all(row.get(k) == v for k, v in name.items()) for row in rows):
-                    continue
-                if (row := compute()) is not None:
-                    out.write(json.dumps(row) + "\n")
-                    out.flush()
-                    print(json.dumps(name), "; ".join(outside(row)) or "inside", flush=True)
+        sys.exit(1 if summary(cells.read(given.out)) else 0)
+    wanted = (cell for part in given.only_part.split(",") for cell in PARTS[part](given.worlds) if cell[0]["images"] <= given.most_images)
+    cells.fill(given.out, wanted, tell=lambda name, row: f"{json.dumps(name)} {'; '.join(outside(row)) or 'inside'}")
 
 
 if __name__ == "__main__":

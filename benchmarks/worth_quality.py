@@ -17,11 +17,13 @@ import itertools
 import json
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import cells
 from decision_quality import rate, sigmoid
 from mitate.metrics.worth import possible, worth
 from mitate.runtime import seed_of
@@ -112,19 +114,14 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "worth_quality.jsonl")
     options.add_argument("--summary", action="store_true")
     given = options.parse_args()
-    rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
     if given.summary:
-        sys.exit(1 if summary(rows) else 0)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(given.out, "a") as out:
-        for (replicates, images), shape, (at, extra) in itertools.product(TABLES, SHAPES, PLACES):
-            name = {"shape": shape, "at": at, "extra": extra, "replicates": replicates, "images": images}
-            if any(all(row[k] == v for k, v in name.items()) for row in rows):
-                continue
-            row = cell(**name, worlds=given.worlds)  # type: ignore[arg-type]
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            print(json.dumps({**name, "coverage": row["coverage"]["value"]}), flush=True)
+        sys.exit(1 if summary(cells.read(given.out)) else 0)
+    names: list[dict[str, Any]] = [
+        {"shape": shape, "at": at, "extra": extra, "replicates": replicates, "images": images}
+        for (replicates, images), shape, (at, extra) in itertools.product(TABLES, SHAPES, PLACES)
+    ]
+    wanted = ((name, partial(cell, **name, worlds=given.worlds)) for name in names)
+    cells.fill(given.out, wanted, tell=lambda name, row: json.dumps({**name, "coverage": row["coverage"]["value"]}))
 
 
 if __name__ == "__main__":

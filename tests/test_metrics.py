@@ -11,7 +11,7 @@ from sklearn import metrics as reference
 
 from mitate.errors import DataError, SettingError
 from mitate.metrics import measures, privacy
-from mitate.metrics.intervals import holm, newcombe, p_value, pooled_row_se, two_way, wilson
+from mitate.metrics.intervals import borrowed, holm, newcombe, p_value, pooled_row_se, two_way, wilson
 
 CLASSES = ("a", "b", "c")
 
@@ -130,6 +130,36 @@ def test_two_way_is_the_t_interval_when_only_replicates_vary() -> None:
     found = two_way(table, confidence=0.95)
     low, high = stats.t.interval(0.95, 3, loc=rows.mean(), scale=stats.sem(rows))
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_replicates_that_agree_by_luck_borrow_the_spread_of_other_arms() -> None:
+    """Own variance 0 with three replicates: 0.5 of 2.5 degrees of freedom are the other arms'."""
+    table = np.tile(np.array([0.0, 1.0] * 50), (3, 1))
+    alone, lent = two_way(table, confidence=0.95), two_way(table, confidence=0.95, typical=0.04)
+    assert alone.se_replicates == 0.0
+    assert lent.se_replicates == pytest.approx(np.sqrt(0.04 * 0.5 / 2.5 / 3))
+    assert lent.se_images == alone.se_images and lent.df_replicates == 2.0
+
+
+@pytest.mark.parametrize("replicates", [2, 3, 10])
+def test_borrowing_never_makes_an_interval_narrower(replicates: int) -> None:
+    rng = np.random.default_rng(replicates)
+    table = rng.normal(0, 0.3, (replicates, 1)) + rng.normal(size=(replicates, 60))
+    own = two_way(table, confidence=0.95)
+    for typical in (0.0, 1e-4, 0.05, 3.0):
+        lent = two_way(table, confidence=0.95, typical=typical)
+        assert lent.low <= own.low and lent.high >= own.high
+    assert borrowed(0.2, 0.1, replicates) == 0.2 and borrowed(0.1, 0.2, 3) == pytest.approx((2 * 0.1 + 0.5 * 0.2) / 2.5)
+
+
+def test_two_way_on_many_images_is_what_the_written_out_table_of_residuals_gives() -> None:
+    rng = np.random.default_rng(4)
+    table = rng.integers(-1, 2, (5, 400)).astype(np.float64)
+    rest = table - table.mean(axis=1)[:, None] - table.mean(axis=0) + table.mean()
+    rows, images = table.mean(axis=1).var(ddof=1) / 5, table.mean(axis=0).var(ddof=1) / 400
+    both = (rest**2).sum() / (4 * 399) / (5 * 400)
+    found = two_way(table, confidence=0.95, least=0.0)
+    assert found.se**2 == pytest.approx(max(rows + images - both, rows, images), rel=1e-12)
 
 
 def test_two_way_is_the_t_interval_when_only_images_vary() -> None:

@@ -6,7 +6,7 @@ training steps, the arms that teach least, replicates down to three, the learnin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ RUNGS = (
 )  # fmt: skip
 
 
-def ladder(arms: Sequence[str], *, steps: int, replicates: int, curve: str = "auto") -> list[Sizes]:
+def ladder(arms: Sequence[str], *, steps: int, replicates: int, curve: str) -> list[Sizes]:
     """Every size worth trying, the best first. replicates: fixed by the user, or 0; curve: so too, or `auto`. Arms that the user chose
     are never left out."""
     core = tuple(a for a in arms if a in CORE) if tuple(arms) == recipes.DEFAULT_ARMS else tuple(arms)
@@ -116,21 +116,38 @@ def choose(
     small: int,
     folds: int,
     workers: int,
-    tested: float = 0.1,
-    curve: str = "auto",
+    tested: float,
+    curve: str,
 ) -> tuple[Sizes, int, dict[str, float]]:
     """The best sizes whose whole pilot takes at most `budget` seconds: (sizes, steps of the compute-matched arm, estimates)."""
-    tried: list[float] = []
-    for sizes in ladder(arms, steps=steps, replicates=replicates, curve=curve):
-        matched = matched_steps(sizes, speeds, generator_steps=generator_steps, images=images)
-        seconds = estimate(sizes, speeds, generator_steps=generator_steps, images=images, cells_small=small, folds=folds, long_steps=matched, tested=tested)
-        wall = seconds["total"] / max(1, workers) * HEADROOM + STARTUP
-        tried.append(wall)
+    work: dict[str, Any] = {"generator_steps": generator_steps, "images": images}
+
+    def seconds(sizes: Sizes) -> dict[str, float]:
+        matched = matched_steps(sizes, speeds, **work)
+        return estimate(sizes, speeds, **work, cells_small=small, folds=folds, long_steps=matched, tested=tested)
+
+    rungs = ladder(arms, steps=steps, replicates=replicates, curve=curve)
+    chosen, found = first_within(budget, rungs, seconds, workers=workers, study="pilot", smaller="fewer generators or a smaller --size")
+    return chosen, matched_steps(chosen, speeds, **work), found
+
+
+def first_within(
+    budget: float, rungs: Sequence[Sizes], seconds: Callable[[Sizes], dict[str, float]], *, workers: int, study: str, smaller: str
+) -> tuple[Sizes, dict[str, float]]:
+    """The first sizes whose whole study takes at most `budget` seconds, and their estimates with `wall`, the time from start to end.
+
+    seconds: as `estimate` gives them. SettingError where no sizes fit; study, smaller: what it calls the study, and what to give up.
+    """
+    walls = []
+    for sizes in rungs:
+        found = seconds(sizes)
+        wall = found["total"] / max(1, workers) * HEADROOM + STARTUP
         if wall <= budget:
-            return sizes, matched, {**seconds, "wall": wall}
+            return sizes, {**found, "wall": wall}
+        walls.append(wall)
     raise SettingError(
-        f"A budget of {clock(budget)} is too small: the smallest pilot on this machine takes about {clock(min(tried))}.",
-        fix=f"give --budget {max(1, round(min(tried) * 1.3 / 60 + 0.5))}m, fewer generators or a smaller --size",
+        f"A budget of {clock(budget)} is too small: the smallest {study} on this machine takes about {clock(min(walls))}.",
+        fix=f"give --budget {max(1, round(min(walls) * 1.3 / 60 + 0.5))}m, {smaller}",
     )
 
 

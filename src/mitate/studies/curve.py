@@ -17,7 +17,7 @@ import numpy as np
 from mitate.engine import Engine
 from mitate.metrics.worth import Worth, worth
 from mitate.runtime import seed_of
-from mitate.store import Store
+from mitate.store import Entry, Store
 from mitate.studies import gates
 from mitate.studies.arms import Arm, Cell, Predictions
 from mitate.studies.stages import Done, State, gain_on_test, interval_of, predictions_on, within
@@ -85,7 +85,7 @@ def _parts(store: Store, cells: list[Cell], share: float, *, seed: int) -> tuple
     return found, float(np.mean(images))
 
 
-def _entry(store: Store, digest: str) -> Any:
+def _entry(store: Store, digest: str) -> Entry:
     entry = store.get(digest)
     assert entry is not None, "image sets are kept before a stage runs"
     return entry
@@ -103,11 +103,7 @@ def record(state: State, *, confidence: float, groups: np.ndarray | None) -> tup
     found = [_worth(state, p, confidence=confidence, groups=groups) for p in state.curve if state.candidate in p.table.arms()]
     curve = {"points": points, "steps": state.study.sizes["training"]["steps"]}
     whole = next(w for w in found if w.at == state.curve[-1].images)
-    return curve, {**_plain(whole), "measured": [_plain(w) for w in found if w is not whole]}
-
-
-def _plain(found: Worth) -> dict[str, Any]:
-    return asdict(found)
+    return curve, {**asdict(whole), "measured": [asdict(w) for w in found if w is not whole]}
 
 
 def _point(state: State, point: Point, arm: Arm, *, confidence: float, groups: np.ndarray | None) -> dict[str, Any]:

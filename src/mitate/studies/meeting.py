@@ -10,9 +10,10 @@ from typing import Any
 
 from mitate.progress import clock
 
-POINTS = ("accuracy", "balanced", "macro-f1", "recall")
+POINTS = ("accuracy", "balanced", "macro-f1", "recall")  # measures whose gains are told in points
 NAMES = {"balanced": "balanced accuracy", "macro-f1": "macro-F1"}
 EARLY = ("stop_privacy", "stop_useless", "stop_futile", "no_generator")  # codes of a pilot that ended before the test split was opened
+MEASURED = ("go", "stop_small", "more_evidence")  # codes of one that measured the candidate's gain on it
 
 
 def meeting(decision: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,34 +46,37 @@ def _values(decision: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(decision: Mapping[str, Any], code: str, v: Mapping[str, Any]) -> str:
+    """The first sentence; the decision's own reason for a code that is not known, or whose values are."""
     kind = str(decision.get("measure") or "accuracy")
     points = kind.split(":")[0] in POINTS
-    name = f"recall of {kind.partition(':')[2]}" if kind.startswith("recall:") else NAMES.get(kind, kind) if points else "cost saved on mistakes"
-    against = f"{_count(v['train'])} real images" if v.get("train") else "real images"
-    against += " with classical augmentation"
-    try:
-        gain, low, high = (_change(v[k], points) for k in ("gain", "low", "high"))
-        low = low.partition(" ")[0]  # the unit is told once
-        least = _change(v["worthwhile"], points).removeprefix("+")
-        span = f"({float(decision.get('confidence') or 0.95) * 100:.4g} % interval {low} to {high})"
-        if code == "go":
-            return f"Synthetic images improve our {name} by {gain} {span} over {against}{_worth(v)}."
-        changes = f"over {against}, {name} changes by {gain} {span}, and we asked for {least}{_worth(v)}."
-        if code == "stop_small":
-            return f"Synthetic images do not help enough: {changes}"
-        if code == "more_evidence":
-            return f"We cannot tell yet whether synthetic images help: {changes}"
-    except (KeyError, TypeError):
-        pass
-    known = {
+    if code in MEASURED and _known(v, "gain", "low", "high", "worthwhile"):
+        return _measured(decision, code, v, kind=kind, points=points)
+    if code == "stop_futile" and _known(v, "high", "worthwhile"):
+        most, least = _change(v["high"], points), _change(v["worthwhile"], points).removeprefix("+")
+        return f"We stopped early: no way of using the synthetic images can still gain {least} (at best {most}), and the test images stay unused."
+    unmeasured = {
         "stop_privacy": "We stopped before measuring a gain: the generators gave back our own training images.",
         "stop_useless": "We stopped before measuring a gain: a model that learns from the synthetic images alone knows real ones no better than by guessing.",
         "no_generator": "We stopped before measuring a gain: no generator passed its checks.",
     }
-    if code == "stop_futile" and v.get("high") is not None and v.get("worthwhile") is not None:
-        most, least = _change(v["high"], points), _change(v["worthwhile"], points).removeprefix("+")
-        return f"We stopped early: no way of using the synthetic images can still gain {least} (at best {most}), and the test images stay unused."
-    return known.get(code, str(decision.get("reason") or ""))
+    return unmeasured.get(code, str(decision.get("reason") or ""))
+
+
+def _known(v: Mapping[str, Any], *names: str) -> bool:
+    return all(v.get(name) is not None for name in names)
+
+
+def _measured(decision: Mapping[str, Any], code: str, v: Mapping[str, Any], *, kind: str, points: bool) -> str:
+    name = f"recall of {kind.partition(':')[2]}" if kind.startswith("recall:") else NAMES.get(kind, kind) if points else "cost saved on mistakes"
+    against = f"{_count(v['train'])} real images" if v.get("train") else "real images"
+    against += " with classical augmentation"
+    gain, low, high = (_change(v[k], points) for k in ("gain", "low", "high"))
+    span = f"({float(decision.get('confidence') or 0.95) * 100:.4g} % interval {low.partition(' ')[0]} to {high})"  # the unit is told once
+    if code == "go":
+        return f"Synthetic images improve our {name} by {gain} {span} over {against}{_worth(v)}."
+    least = _change(v["worthwhile"], points).removeprefix("+")
+    opening = "Synthetic images do not help enough" if code == "stop_small" else "We cannot tell yet whether synthetic images help"
+    return f"{opening}: over {against}, {name} changes by {gain} {span}, and we asked for {least}{_worth(v)}."
 
 
 def _worth(v: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
 MOST_SIZE = 64  # pixels, unless asked for more
 CURVE_SAID = {"none": "not measured", "real": "of the baseline", "full": "of the baseline and the candidate"}
+KIND_SAID = {"pilot": "pilot", "volume": "volume study"}
 CURVES = ("auto", "none", "real", "full")
 STEPS = 300  # optimiser steps of an arm, unless the budget is short
 
@@ -130,7 +131,8 @@ def plan_pilot(asked: Pilot, source: Source, *, store: Store, workers: int, exis
 
 
 def _plan(asked: Pilot, data: Data, store: Store, existing: Study) -> Plan:
-    _same_question(existing, asked, data)
+    plan = {k: v for k, v in asked_of(existing).items() if k != "continued_with"}
+    check_question(existing, asked, data, kind="pilot", plan=plan)
     restore(asked, data, store, existing)
     return _build(asked, data, store, existing)
 
@@ -184,14 +186,18 @@ def asked_of(study: Study) -> dict[str, Any]:
     return {"curve": "none", **study.plan}
 
 
-def _same_question(existing: Study, asked: Pilot, data: Data) -> None:
-    if existing.kind != "pilot":
-        raise SettingError(f"The run folder holds a {existing.kind} study, not a pilot.", fix="choose another folder with --out")
-    plan = {k: v for k, v in asked_of(existing).items() if k != "continued_with"}
+def check_question(existing: Study, asked: Any, data: Data, *, kind: str, plan: Mapping[str, Any]) -> None:
+    """SettingError where a run folder's study is of another kind, was asked something else, or has other images.
+
+    asked: the record of what is asked now. plan: what `existing` was asked, in the same keys.
+    """
+    if existing.kind != kind:
+        held = KIND_SAID.get(existing.kind, existing.kind)
+        raise SettingError(f"The run folder holds a {held}, not a {KIND_SAID[kind]}.", fix="choose another folder with --out")
     if canonical(plan) != canonical(asked):
         changed = sorted(k for k, v in plain(asked).items() if canonical(plan.get(k)) != canonical(v))
         raise SettingError(
-            f"The run folder holds another pilot (it differs in {', '.join(changed)}).",
+            f"The run folder holds another {KIND_SAID[kind]} (it differs in {', '.join(changed)}).",
             fix="choose another folder with --out, or give the command that made it",
         )
     if existing.data["digests"] != digests_of(data):

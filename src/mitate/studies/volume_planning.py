@@ -13,7 +13,7 @@ from mitate.intake.opening import Data, Source, open_data
 from mitate.intake.splits import folds
 from mitate.metrics import curves, measures
 from mitate.progress import clock
-from mitate.settings import canonical, plain, seconds
+from mitate.settings import plain, seconds
 from mitate.store import Store
 from mitate.studies import budget, gates, planning
 from mitate.studies.arms import Cell, overlap_of
@@ -96,16 +96,7 @@ def _plan(asked: Volume, source: Source, *, store: Store, workers: int, existing
 
 
 def _again(asked: Volume, data: Data, store: Store, existing: Study) -> VolumePlan:
-    if existing.kind != "volume":
-        raise SettingError(f"The run folder holds a {existing.kind}, not a volume study.", fix="choose another folder with --out")
-    if canonical(existing.plan) != canonical(asked):
-        changed = sorted(k for k, v in plain(asked).items() if canonical(existing.plan.get(k)) != canonical(v))
-        raise SettingError(
-            f"The run folder holds another volume study (it differs in {', '.join(changed)}).",
-            fix="choose another folder with --out, or give the command that made it",
-        )
-    if existing.data["digests"] != planning.digests_of(data):
-        raise SettingError("The images changed since this run was started.", fix="choose another folder with --out, or put the images back")
+    planning.check_question(existing, asked, data, kind="volume", plan=existing.plan)
     planning.restore(_as_pilot(asked), data, store, existing)
     return _build(asked, data, store, existing)
 
@@ -166,9 +157,12 @@ def _new_study(asked: Volume, data: Data, store: Store, *, workers: int) -> Stud
     overlap = overlap_of(folds(data.train_side, 0, n_folds=n_folds, seed=asked.seed, per_class=asked.per_class or None)) if splits.cross_fit else 0.0
     speeds, steps = planning.probe_speeds(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
     tested = budget.testing(speeds, len(everything) / n_folds, batch=training["batch"])
-    chosen, estimates = _choose(
-        asked, speeds, volumes, generators=list(generators), generator_steps=steps, classes=len(classes), folds=n_folds, tested=tested, workers=workers
-    )
+    rungs = budget.ladder((recipes.BASELINE, asked.arm), steps=asked.steps, replicates=asked.replicates, curve="none")
+    work: dict[str, Any] = {"generators": len(generators), "generator_steps": steps, "classes": len(classes), "folds": n_folds, "tested": tested}
+    chosen, estimates = budget.first_within(
+        seconds(asked.budget), rungs, lambda sizes: _estimate(sizes, speeds, volumes, **work), workers=workers, study=planning.KIND_SAID["volume"],
+        smaller="fewer generators or volumes, or a smaller --size",
+    )  # fmt: skip
     for name, facts in generators.items():
         if "steps" in facts["options"]:
             facts["options"] = {**facts["options"], "steps": budget.share_of(steps[name], chosen)}
@@ -220,51 +214,28 @@ def _gates(asked: Volume) -> tuple[dict[str, Any], ...]:
 # the budget -----------------------------------------------------------------------------------------------------------
 
 
-def _choose(
-    asked: Volume,
-    speeds: budget.Speeds,
-    volumes: Sequence[int],
-    *,
-    generators: Sequence[str],
-    generator_steps: Mapping[str, int],
-    classes: int,
-    folds: int,
-    tested: float,
-    workers: int,
-) -> tuple[budget.Sizes, dict[str, float]]:
-    """The best replicates and steps whose whole study takes at most the budget. The volumes are never given up."""
-    limit, tried = seconds(asked.budget), []
-    for sizes in budget.ladder((recipes.BASELINE, asked.arm), steps=asked.steps, replicates=asked.replicates):
-        found = _estimate(sizes, speeds, volumes, generators=generators, generator_steps=generator_steps, classes=classes, folds=folds, tested=tested)
-        wall = found["total"] / max(1, workers) * budget.HEADROOM + budget.STARTUP
-        tried.append(wall)
-        if wall <= limit:
-            return sizes, {**found, "wall": wall}
-    raise SettingError(
-        f"A budget of {clock(limit)} is too small: the smallest volume study on this machine takes about {clock(min(tried))}.",
-        fix=f"give --budget {max(1, round(min(tried) * 1.3 / 60 + 0.5))}m, fewer generators or volumes, or a smaller --size",
-    )
-
-
 def _estimate(
     sizes: budget.Sizes,
     speeds: budget.Speeds,
     volumes: Sequence[int],
     *,
-    generators: Sequence[str],
+    generators: int,
     generator_steps: Mapping[str, int],
     classes: int,
     folds: int,
     tested: float,
 ) -> dict[str, float]:
-    """Seconds of one worker for one job of each verb, and `total` for the whole study. tested: seconds of testing one model."""
+    """Seconds of one worker for one job of each verb, and `total` for the whole study, whose volumes are never given up.
+
+    generators: how many, those with nothing to fit too. tested: seconds of testing one model.
+    """
     found = {"train": sizes.steps * speeds.step + 0.1, "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1, "first": 0.05}
     made = 0.0
     for name, (step, image) in speeds.generators.items():
         found[f"fit:{name}"] = budget.share_of(generator_steps[name], sizes) * step
         found[f"sample:{name}"] = max(volumes) * classes * image + 0.1
         made += found[f"fit:{name}"] + found[f"sample:{name}"]
-    trainings = 1 + len(generators) * (len(volumes) - 1)
+    trainings = 1 + generators * (len(volumes) - 1)
     cells = sizes.full * folds
-    found["total"] = cells * (made + trainings * (found["train"] + found["predict"])) + len(generators) * found["copies"]
+    found["total"] = cells * (made + trainings * (found["train"] + found["predict"])) + generators * found["copies"]
     return found
