@@ -6,12 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from make_assessment import clear, poor, rich
 from make_run import make_run
+from mitate.report.assessment import write_assessment
 from mitate.report.html import write_report
+from mitate.score import Assessment
 from mitate.study import Run
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (found := shutil.which(name))), None)
@@ -61,6 +65,15 @@ def test_a_report_fits_its_window_and_asks_the_network_for_nothing(tmp_path: Pat
     found, console = looked_at(page, width, tmp_path / "browser")
     assert found["width"] == width and console == ""
     assert found["fetched"] == [] and found["broken"] == 0 and isinstance(found["pictures"], int) and found["pictures"] > 0
+    assert found["wide"] == [] and isinstance(found["scroll"], int) and found["scroll"] <= width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("lang", ["en", "ja"])
+@pytest.mark.parametrize("made", [rich, poor, clear])
+def test_an_assessment_fits_its_window_and_asks_the_network_for_nothing(tmp_path: Path, made: Callable[[], Assessment], lang: str, width: int) -> None:
+    found, console = looked_at(write_assessment(made(), tmp_path / "a.html", lang=lang), width, tmp_path / "browser")
+    assert found["width"] == width and console == "" and found["fetched"] == []
     assert found["wide"] == [] and isinstance(found["scroll"], int) and found["scroll"] <= width
 
 

@@ -6,10 +6,14 @@ What could not be measured has no value and says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Axis = Literal["fidelity", "diversity", "efficiency", "utility", "robustness", "privacy", "faithfulness", "style"]
+Direction = Literal["higher", "lower", "neither"]
+Beside = Literal["worse", "better", "not told apart"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Metric:
 
     name: str
     axis: Axis
-    better: Literal["higher", "lower", "neither"]
+    better: Direction
     least_n: int  # below this many images the metric is not measured
     interval: str  # the interval method that is valid for it
     source: str  # paper and equation, or where it is defined
@@ -39,12 +43,35 @@ class Score:
     confidence: float = 0.95
     features: str | None = None  # digest of the feature extractor
     note: str = ""
+    better: Direction | None = None
+    floor_low: float | None = None
+    floor_high: float | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not self.note:
             raise ValueError(f"{self.metric}: a score that was not measured must say why")
         if self.value is not None and self.n is None:
             raise ValueError(f"{self.metric}: a measured score needs its n")
+
+    @property
+    def beside(self) -> Beside | None:
+        """How the value stands beside its floor; None without a value, a floor, a direction, or an interval of either.
+
+        The difference has the interval of two independent ones (method of variance estimates recovery, Zou and Donner 2008); value and
+        floor share the real images, so it is wide rather than narrow.
+        """
+        if self.value is None or self.floor is None or self.better not in ("higher", "lower"):
+            return None
+        if None in (self.low, self.high) and None in (self.floor_low, self.floor_high):
+            return None
+        low, high = (self.value if v is None else v for v in (self.low, self.high))
+        floor_low, floor_high = (self.floor if v is None else v for v in (self.floor_low, self.floor_high))
+        apart = self.value - self.floor
+        least = apart - math.hypot(self.value - low, floor_high - self.floor)
+        most = apart + math.hypot(high - self.value, self.floor - floor_low)
+        if least <= 0 <= most:
+            return "not told apart"
+        return "better" if (apart > 0) == (self.better == "higher") else "worse"
 
     def __str__(self) -> str:
         if self.value is None:
@@ -56,16 +83,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Scores of one image set."""
+    """Scores of one image set, and what they were measured on."""
 
     subject: str
     scores: tuple[Score, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)  # sets, features, settings, findings, verdicts of the axes
 
     def __str__(self) -> str:
         return "\n".join(str(s) for s in self.scores)
 
     def __getitem__(self, metric: str) -> Score:
+        """The score of `metric`, or of `axis.metric`."""
         for score in self.scores:
-            if score.metric == metric:
+            if metric in (score.metric, f"{score.axis}.{score.metric}"):
                 return score
         raise KeyError(metric)

@@ -7,12 +7,13 @@ Everything in that folder is text from users: the template escapes it, pictures 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mitate.report.audit import write_audit
-from mitate.report.numbers import as_mapping, as_number, say_count, say_money
+from mitate.report.numbers import as_mapping, as_number
 from mitate.report.record import Record
 from mitate.report.spending import Spending
+from mitate.report.template import render
 from mitate.report.volume import VolumePage
 from mitate.report.words import LANGUAGES, load
 from mitate.report.worth import WorthPart
@@ -31,7 +32,7 @@ def write_report(run: Run, *, lang: str = "en", out: Path | None = None) -> Path
     words = load(lang)
     volume = run.answer_file.name == ANSWERS["volume"]
     page = VolumePage(run, words) if volume else Page(run, words)
-    text = _template("volume.html.j2" if volume else "report.html.j2").render(page=page, w=words)
+    text = render("volume.html.j2" if volume else "report.html.j2", page=page, w=words)
     path = out or run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
     with disk_errors(path.parent):
         write_text(path, text)
@@ -74,17 +75,6 @@ class Page(Record, Spending, WorthPart):
         return self.w("label.interval", confidence=self.confidence, low=low, high=high, unit=self.unit)
 
     @property
-    def cost_line(self) -> list[str]:
-        parts = []
-        if (seconds := as_number(self.cost.get("machine_seconds"))) is not None:
-            parts.append(self.w("count.machine", time=self.duration(seconds)))
-        if (images := as_number(self.cost.get("synthetic_images"))) is not None:
-            parts.append(self.w("count.synthetic", n=say_count(images)))
-        if money := say_money(self.cost.get("money")):
-            parts.append(money)
-        return parts or [self.missing("")]
-
-    @property
     def cautions(self) -> list[str]:
         """What a verdict must not hide: a `go` with classes or groups worse beyond chance, and real images alone doing better."""
         found = []
@@ -110,11 +100,3 @@ class Page(Record, Spending, WorthPart):
         if "candidate" not in scores:
             return []
         return [label for label in found if scores[label] > max(scores["candidate"], scores.get("baseline", 0.0))]
-
-
-def _template(name: str) -> Any:
-    import jinja2
-
-    loader = jinja2.PackageLoader("mitate", "report")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(name)

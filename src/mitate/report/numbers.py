@@ -60,13 +60,9 @@ def say_p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
-def say_money(value: Any) -> str:
-    """`0.17 EUR` of a `cost.money` (its machine time), cents below ten; empty where it is not known."""
-    facts = as_mapping(value)
-    number, currency = as_number(facts.get("machine")), str(facts.get("currency") or "")
-    if number is None:
-        return ""
-    text = "< 0.01" if 0 < abs(number) < 0.005 else f"{number:,.2f}" if abs(number) < 9.995 else f"{number:,.0f}"
+def say_money(amount: float, currency: str) -> str:
+    """`0.17 EUR`, `1,240 EUR`: cents below ten."""
+    text = "< 0.01" if 0 < abs(amount) < 0.005 else f"{amount:,.2f}" if abs(amount) < 9.995 else f"{amount:,.0f}"
     return f"{text} {currency}".rstrip().replace("-", "−")
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from mitate.errors import DataError
-from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_label, say_plain, say_share, say_signed
+from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_label, say_money, say_plain, say_share, say_signed
+from mitate.report.told import Told
 from mitate.report.words import Words
+from mitate.studies.meeting import POINTS
 from mitate.study import Run
 
-POINTS = ("accuracy", "balanced", "macro-f1", "recall")  # measures whose gains are told in points
 
-
-class Part:
+class Part(Told):
     """The files of a run folder and the words of a language."""
 
     def __init__(self, run: Run, words: Words) -> None:
+        super().__init__(words)
         self.run = run
-        self.w = words
         self.decision = run.answer
         if not isinstance(self.decision, dict) or "verdict" not in self.decision:
             raise DataError(f"{run.answer_file} holds no verdict.", fix="run the same command again with another --out")
@@ -77,6 +77,11 @@ class Part:
     @cached_property
     def cost(self) -> dict[str, Any]:
         return as_mapping(self.decision.get("cost"))
+
+    @cached_property
+    def prices(self) -> dict[str, Any]:
+        """`cost.money` of the answer; empty without a price."""
+        return as_mapping(self.cost.get("money"))
 
     def _split_sizes(self) -> dict[str, float]:
         return {str(k): n for k, v in as_mapping(as_mapping(self.study.get("data")).get("images")).items() if (n := as_number(v)) is not None}
@@ -135,34 +140,10 @@ class Part:
         unit = self.w("unit.point") if self.in_points and text == "1" else self.unit
         return self.w("worth", number=text, unit=unit)
 
-    def missing(self, why: object) -> str:
-        return self.w("missing", why=str(why) if why else self.w("missing.why"))
-
-    def duration(self, seconds: float) -> str:
-        if seconds < 90:
-            return self.w("dur.s", s=say_digits(seconds) if seconds < 10 else f"{seconds:.0f}")
-        if seconds < 5400:
-            whole = round(seconds)
-            return self.w("dur.min", min=str(whole // 60), s=f"{whole % 60:02d}")
-        minutes = round(seconds / 60)
-        return self.w("dur.h", h=f"{minutes // 60:,}", min=f"{minutes % 60:02d}")
-
-    def _confidence(self, share: Any) -> str:
-        number = as_number(share)
-        return self.w("confidence", number=f"{(0.95 if number is None else number) * 100:.4g}")
-
-    def _interval(self, figure: Mapping[str, Any]) -> tuple[float, float] | None:
-        low, high = as_number(figure.get("low")), as_number(figure.get("high"))
-        return None if low is None or high is None else (low, high)
-
-    def _span(self, figure: Mapping[str, Any], write: Callable[[float], str]) -> str:
-        """`75.3 to 81.5 %`: the unit is told once, where both ends carry it."""
-        ends = self._interval(figure)
-        if ends is None:
-            return ""
-        low, high = write(ends[0]), write(ends[1])
-        unit = high.partition(" ")[2]
-        return self.w("interval", low=low.removesuffix(f" {unit}") if unit else low, high=high)
+    def money(self, amount: Any) -> str:
+        """An amount in the currency of the answer; empty where it is not known."""
+        number = as_number(amount)
+        return "" if number is None else say_money(number, str(self.prices.get("currency") or ""))
 
     def _values(self, values: Any, *, signed: bool = True) -> dict[str, str]:
         """What a code's sentence is filled with. A value that is missing is left out, so that the sentence falls back whole."""
@@ -198,12 +179,6 @@ class Part:
         text = str(facts.get(field) or "")
         known = self.w.get(f"said.{text}", text)
         return self.w.get(f"{family}.{facts.get(f'{field}_code')}", known, self._values(facts.get(f"{field}_values")))
-
-    def _join(self, parts: Iterable[str]) -> str:
-        text = ""
-        for part in parts:
-            text = self.w("list", a=text, b=part) if text else part
-        return text
 
     # files -------------------------------------------------------------------------------------------------------------
 

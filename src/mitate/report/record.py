@@ -11,7 +11,7 @@ from mitate import codec
 from mitate.errors import MitateError
 from mitate.report import charts
 from mitate.report.arms import Arms, Plot
-from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_flat, say_money, say_version
+from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_flat, say_version
 from mitate.report.pictures import Pictures
 from mitate.report.rules import Rules
 
@@ -21,6 +21,18 @@ SHOWN_SCORES = 120  # rows of the score table
 
 class Record(Arms, Pictures, Rules):
     """Everything that somebody who doubts the answer asks for."""
+
+    @property
+    def cost_line(self) -> list[str]:
+        """The cost in the few words of the page's first part."""
+        parts = []
+        if (seconds := as_number(self.cost.get("machine_seconds"))) is not None:
+            parts.append(self.w("count.machine", time=self.duration(seconds)))
+        if (images := as_number(self.cost.get("synthetic_images"))) is not None:
+            parts.append(self.w("count.synthetic", n=say_count(images)))
+        if money := self.money(self.prices.get("machine")):
+            parts.append(money)
+        return parts or [self.missing("")]
 
     @property
     def cost_verbs(self) -> list[tuple[str, str]]:
@@ -36,7 +48,7 @@ class Record(Arms, Pictures, Rules):
             rows.append((self.w(label), self.missing("") if value is None else self.duration(value)))
         images = as_number(self.cost.get("synthetic_images"))
         rows.append((self.w("cost.images"), self.missing("") if images is None else self.w("count.images", n=say_count(images))))
-        rows.append((self.w("cost.money"), say_money(self.cost.get("money")) or self.missing(self.w("cost.no_price"))))
+        rows.append((self.w("cost.money"), self.money(self.prices.get("machine")) or self.missing(self.w("cost.no_price"))))
         return rows
 
     @property
@@ -44,12 +56,16 @@ class Record(Arms, Pictures, Rules):
         rows: dict[str, str] = {}
         for facts in map(as_mapping, as_list(self.decision.get("not_measured"))):
             rows.setdefault(self._say(facts, "what", "what"), self._say(facts, "why", "why") or self.w("missing.why"))
-        for score in self.scores:
-            if as_number(score.get("value")) is None:
-                rows.setdefault(f"{score.get('metric')} · {score.get('subject')}", self._say(score, "note", "note") or self.w("missing.why"))
+        for what, why in self._scores_not_measured():
+            rows.setdefault(what, why)
         if self.cost.get("money") is None:
             rows.setdefault(self.w("missing.money"), self.w("cost.no_price"))
         return list(rows.items())
+
+    def _scores_not_measured(self) -> list[tuple[str, str]]:
+        """(score, why) of scores without a value."""
+        missing = (score for score in self.scores if as_number(score.get("value")) is None)
+        return [(f"{score.get('metric')} · {score.get('subject')}", self._say(score, "note", "note") or self.w("missing.why")) for score in missing]
 
     @property
     def legal(self) -> list[tuple[str, list[str]]]:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_money, say_share
+from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_share
 from mitate.report.part import Part
-
-EARLY = ("stop_privacy", "stop_useless", "stop_futile", "no_generator")  # codes of a pilot that ended before the test split was opened
+from mitate.studies.meeting import EARLY
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,6 @@ class Odds:
 
 class Spending(Part):
     """What more would cost and could show."""
-
-    @cached_property
-    def prices(self) -> dict[str, Any]:
-        """`cost.money` of the answer; empty without a price."""
-        return as_mapping(self.cost.get("money"))
-
-    def money(self, amount: Any) -> str:
-        number = as_number(amount)
-        return "" if number is None else say_money({"machine": number, "currency": self.prices.get("currency")})
 
     @property
     def pay(self) -> str:

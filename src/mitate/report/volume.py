@@ -119,25 +119,6 @@ class VolumePage(Record):
         return list(dict.fromkeys(found)) or [self.w("next.fix_privacy")]
 
     @property
-    def cost_line(self) -> list[str]:
-        parts = []
-        if (seconds := as_number(self.cost.get("machine_seconds"))) is not None:
-            parts.append(self.w("count.machine", time=self.duration(seconds)))
-        if (images := as_number(self.cost.get("synthetic_images"))) is not None:
-            parts.append(self.w("count.synthetic", n=say_count(images)))
-        if text := self._money(as_mapping(self.cost.get("money")).get("machine")):
-            parts.append(text)
-        return parts or [self.missing("")]
-
-    def _money(self, value: Any) -> str:
-        """An amount with its currency; empty without one."""
-        number = as_number(value)
-        currency = str(as_mapping(self.cost.get("money")).get("currency") or "")
-        if number is None:
-            return ""
-        return f"{'< 0.01' if 0 < number < 0.01 else f'{number:,.2f}'} {currency}".strip()
-
-    @property
     def meeting(self) -> list[str]:
         train = self._split_sizes().get("train")
         asked = self.w("volume.meeting.asked", measure=self.measure, train=say_count(train))
@@ -183,7 +164,7 @@ class VolumePage(Record):
         )  # fmt: skip
 
     def _paid(self, seconds: float, money: Any) -> str:
-        return self._join(filter(None, (self.duration(seconds), self._money(money))))
+        return self._join(filter(None, (self.duration(seconds), self.money(money))))
 
     def _curve(self, row: Mapping[str, Any]) -> list[str]:
         """What the fitted curve says, or why there is none."""
@@ -257,13 +238,8 @@ class VolumePage(Record):
 
     @property
     def cost_totals(self) -> list[tuple[str, str]]:
-        rows = []
-        for key, label in (("machine_seconds", "cost.machine"), ("wall_seconds", "cost.wall"), ("reused_seconds", "cost.reused")):
-            value = as_number(self.cost.get(key))
-            rows.append((self.w(label), self.missing("") if value is None else self.duration(value)))
-        rows.append((self.w("cost.images"), self.w("count.images", n=say_count(as_number(self.cost.get("synthetic_images"))))))
-        money = self._money(as_mapping(self.cost.get("money")).get("machine"))
-        rows.append((self.w("cost.money"), money or self.missing(self.w("cost.no_price"))))
+        """Those of a pilot, and what a fit and 100 images of each class took."""
+        rows = super().cost_totals
         for row in self.rows:
             cost = as_mapping(row.get("cost"))
             for key, paid, label in (("fit_seconds", "fit_money", "volume.cost_fit"), ("seconds_per_100", "money_per_100", "volume.cost_100")):
@@ -271,14 +247,9 @@ class VolumePage(Record):
                     rows.append((self.w(label, generator=str(row.get("name"))), self._paid(value, cost.get(paid))))
         return rows
 
-    @property
-    def not_measured(self) -> list[tuple[str, str]]:
-        rows: dict[str, str] = {}
-        for facts in map(as_mapping, as_list(self.decision.get("not_measured"))):
-            rows.setdefault(self._say(facts, "what", "what"), self._say(facts, "why", "why") or self.w("missing.why"))
-        if self.cost.get("money") is None:
-            rows.setdefault(self.w("missing.money"), self.w("cost.no_price"))
-        return list(rows.items())
+    def _scores_not_measured(self) -> list[tuple[str, str]]:
+        """None of its own: `not_measured` of volume.json names each."""
+        return []
 
     @property
     def glossary(self) -> list[tuple[str, str]]:

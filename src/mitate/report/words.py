@@ -31,6 +31,10 @@ class Words:
     def __contains__(self, key: object) -> bool:
         return key in self._texts
 
+    def family(self, prefix: str) -> dict[str, str]:
+        """The texts whose keys start so, with their placeholders."""
+        return {key: text for key, text in self._texts.items() if key.startswith(prefix)}
+
     def get(self, key: str, fallback: str, values: Mapping[str, str] | None = None) -> str:
         """The text of `key` with its `values`, or `fallback` where the key is unknown or a value is missing."""
         text = self._texts.get(key)
