@@ -30,6 +30,16 @@ KINDS: dict[str, dict[str, str]] = {
         "resnet_cifar": "mitate.training.backbones:resnet_cifar",
         "timm": "mitate.training.backbones:timm",
     },
+    "extractor": {
+        "mitate-small": "mitate.features.kinds:mitate_small",
+        "pixels": "mitate.features.kinds:pixels",
+        "random": "mitate.features.kinds:random",
+        "mobilenet_v2": "mitate.features.kinds:mobilenet_v2",
+        "resnet_cifar": "mitate.features.kinds:resnet_cifar",
+        "timm": "mitate.features.kinds:timm",
+        "dinov2-s14": "mitate.features.kinds:dinov2_s14",
+        "inception": "mitate.features.kinds:inception",
+    },
 }
 
 
