@@ -37,6 +37,9 @@ docs: .venv/test-installed ## the pages that are written by the program
 
 oracles: .oracles/installed ## what independent implementations say of the tests' inputs: tests/oracles/*.json
 	.oracles/bin/python oracles/make.py
+	.oracles/bin/python oracles/robustness.py
+	.oracles/bin/python oracles/style.py
+	.oracles/bin/python oracles/privacy.py
 
 .oracles/installed: oracles/requirements.txt
 	test -x .oracles/bin/python || $(PYTHON) -m venv .oracles

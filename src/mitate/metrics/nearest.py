@@ -314,6 +314,19 @@ def squared_radii(cloud: Cloud, tiles: Tiles, ks: tuple[int, ...]) -> np.ndarray
     return np.stack([exact[k] for k in ks], axis=1)
 
 
+def to_nearest(a: Cloud, b: Cloud, tiles: Tiles, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Squared distance from each point of `a` to its k-th nearest of another set, float64 [n, ks], and the row of the nearest, int64 [n]."""
+    near = _Nearest(len(a), min(len(b), max(ks) + SPARE))
+    for panel, left in tiles.panels(a):
+        for j in range(0, len(b), tiles.block):
+            right = tiles.right(b, slice(j, j + tiles.block))
+            for i in range(panel.start, panel.stop, tiles.block):
+                tile = tiles.product(left[i - panel.start :][: tiles.block], right)
+                near.rows(tile, tiles.mask(tile), i, j)
+    exact = {k: _kth(near, k, a, b, tiles) for k in {1, *ks}}
+    return np.stack([exact[k][0] for k in ks], axis=1), exact[1][1]
+
+
 @dataclass(frozen=True)
 class Across:
     real_balls: np.ndarray

@@ -3,7 +3,7 @@
 The gate of a pilot looks at one thing: an image is a *copy* when its nearest training image is less than half as far as its next
 ten are on average (the ratio of Carlini et al. 2023, "Extracting training data from diffusion models", section 4.1, on pixels). A
 blurred average is near to many images and is no copy; a copy is near to one only. Fresh real images set the floor: the hold-out's
-own share. This is a first gate, not an attack: passing it does not prove privacy.
+own share. This is a first gate, not an attack: passing it does not prove privacy. metrics/exposure.py has attacks and a verdict.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mitate.metrics.intervals import Interval, newcombe, wilson
+from mitate.metrics.leakage import NEARER as NEARER
+from mitate.metrics.leakage import nearer_to_train as nearer_to_train
 from mitate.score import Metric
 from mitate.settings import digest
 
@@ -23,7 +25,6 @@ SIDE = 16  # pixels: images are compared at this size, each with its own brightn
 BLOCK = 1024
 
 COPIES = Metric("copies", "privacy", "lower", LEAST, "Newcombe 1998, method 10, for the difference to the floor", "after Carlini et al. 2023, section 4.1")
-NEARER = Metric("nearer_to_train", "privacy", "lower", LEAST, "Wilson 1927", "share nearer to train than to an equally large hold-out; 0.5 is no leak")
 FEATURES = digest("mitate.features", {"kind": "pixels", "side": SIDE, "filter": "area", "normalised": "mean and norm of each image"})
 
 
@@ -89,23 +90,6 @@ def ratio_to_nearest(queries: np.ndarray, train: np.ndarray) -> tuple[np.ndarray
         others = (near.sum(axis=1) - closest) / (k - 1)
         ratios[rows] = np.where(others > 0, closest / np.where(others > 0, others, 1), 1.0)
     return ratios, nearest
-
-
-def nearer_to_train(synthetic: np.ndarray, train: np.ndarray, fresh: np.ndarray, *, seed: int, confidence: float = 0.95) -> Interval:
-    """Share of synthetic images nearer to the training images than to as many fresh ones; 0.5 when nothing leaks.
-
-    The larger side is thinned to the size of the smaller one, once, by `seed`. Ties count half. Raises ValueError below 10 images.
-    """
-    size = min(len(train), len(fresh))
-    if min(size, len(synthetic)) < LEAST:
-        raise ValueError(f"needs {LEAST} synthetic, training and hold-out images")
-    rng = np.random.default_rng(seed)
-    a, b = train[rng.permutation(len(train))[:size]], fresh[rng.permutation(len(fresh))[:size]]
-    to_train = np.concatenate([_distances(synthetic[i : i + BLOCK], a).min(axis=1) for i in range(0, len(synthetic), BLOCK)])
-    to_fresh = np.concatenate([_distances(synthetic[i : i + BLOCK], b).min(axis=1) for i in range(0, len(synthetic), BLOCK)])
-    value = float((to_train < to_fresh).mean() + 0.5 * (to_train == to_fresh).mean())
-    around = wilson(round(value * len(synthetic)), len(synthetic), confidence=confidence)
-    return Interval(value, around.low, around.high, len(synthetic))
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
