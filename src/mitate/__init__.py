@@ -32,6 +32,7 @@ _PUBLIC = {
     "Adapter": "mitate.adapter:Adapter",
     "pilot": "mitate.api:pilot",
     "volume": "mitate.api:volume",
+    "assess": "mitate.api:assess",
     "run": "mitate.api:run",
     "report": "mitate.api:report",
     "Run": "mitate.study:Run",

@@ -1,4 +1,4 @@
-"""The studies from Python: pilot, volume, run, report. A word of the command line is one call here."""
+"""The studies from Python: pilot, volume, assess, run, report. A word of the command line is one call here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from mitate.errors import SettingError
 from mitate.images import ImageSet
 from mitate.recipe import DEFAULT_ARMS
 from mitate.runtime import cores
+from mitate.score import Assessment
 from mitate.store import Store
+from mitate.studies.assess import AXES, Assess
+from mitate.studies.assess import assess as assess_sets
 from mitate.studies.pilot import run_pilot
 from mitate.studies.planning import STEPS, Pilot, Plan, plan_pilot
 from mitate.studies.spending import Prices
@@ -100,6 +103,34 @@ def volume(
     return plan_volume(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers), prices=prices)
 
 
+def assess(
+    fakes: Source,
+    *,
+    real: Source,
+    held_out: Source | None = None,
+    features: str = "mitate-small",
+    axes: Sequence[str] = AXES,
+    size: int = 0,
+    per_class: int = 0,
+    replicates: int = 3,
+    steps: int = 300,
+    seed: int = 0,
+    workers: int | None = None,
+    store: Store | None = None,
+) -> Assessment:
+    """What a set of synthetic images is worth on six axes and in style; computed once, then read from the store.
+
+    fakes: a folder, file, image set, or the name of a kept generator; real: images the generator may have seen; held_out: real images that
+    it never saw: without them there is no floor, no privacy, no utility. `result["privacy.copies"]` is one Score; `print(result)` lists them.
+    Raises DataError or SettingError for what cannot be used.
+    """
+    asked = Assess(
+        fakes=_told(fakes), real=_told(real), held_out=_told(held_out) if held_out is not None else "", features=features, axes=tuple(axes), size=size,
+        per_class=per_class, replicates=replicates, steps=steps, seed=seed,
+    )  # fmt: skip
+    return assess_sets(asked, store=store or Store.find(), fakes=fakes, real=real, held_out=held_out, workers=workers)
+
+
 def run(plan: Plan | VolumePlan, folder: str | Path, *, workers: int | None = None) -> Run:
     """Run a planned study into `folder`. The same call again resumes; a finished run is returned at once."""
     if isinstance(plan, VolumePlan):
@@ -108,7 +139,7 @@ def run(plan: Plan | VolumePlan, folder: str | Path, *, workers: int | None = No
 
 
 def report(
-    run: Run | str | Path,
+    run: Run | Assessment | str | Path,
     *,
     lang: str = "en",
     out: str | Path | None = None,
@@ -118,10 +149,16 @@ def report(
 ) -> Path:
     """Write the report of a run as one HTML file (`report.html`, or `report.ja.html` with lang="ja") and return its path.
 
-    With prices the money of the run is told anew first; nothing is computed.
+    With prices the money of the run is told anew first; nothing is computed. An assessment has no folder, so its report needs `out`.
     """
     from mitate.report.html import write_prices, write_report
 
+    if isinstance(run, Assessment):
+        from mitate.report.assessment import write_assessment
+
+        if out is None:
+            raise SettingError("There is no place for the report of an assessment.", fix='give out="assessment.html"')
+        return write_assessment(run, Path(out), lang=lang)
     run = run if isinstance(run, Run) else Run(Path(run))
     if (prices := Prices(label_price, machine_price, currency)).given:
         write_prices(run, prices)
@@ -140,6 +177,11 @@ def _source(data: Source | None, train: ImageSet | None, test: ImageSet | None) 
     from mitate.intake.opening import joined
 
     return joined(train, test)
+
+
+def _told(source: Source) -> str:
+    """A source as the record names it."""
+    return source.name if isinstance(source, ImageSet) else str(source) if isinstance(source, (str, Path)) else "arrays"
 
 
 def _name(data: Source | None, train: ImageSet | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,10 +40,47 @@ def app(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+# options that commands share, told the same way in each ----------------------------------------------------------------
+
+_Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _together(*options: _Option) -> _Option:
+    """One decorator of several options, in the order in which --help lists them."""
+    return lambda command: reduce(lambda found, option: option(found), reversed(options), command)
+
+
+_run_folder = click.option("--out", type=click.Path(path_type=Path), help="Run folder. The same command with the same folder resumes.")
+_per_class = click.option("--per-class", type=int, help="Real training images of each class (default: all).")
+_seed = click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
+_cost = click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
+_running = _together(
+    click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report."),
+    click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes)."),
+)
+
+
+def _generators(default: str) -> _Option:
+    return click.option("--generators", help=f"Comma-separated: vae, diffusion, gaussian, folder:PATH, or kept names.  [default: {default}]")
+
+
+def _question(*, gain: str, study: str) -> _Option:
+    """What is measured, with what, within what. gain: that has to be worthwhile; study: that the budget is for."""
+    return _together(
+        click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]"),
+        click.option("--worthwhile", type=float, help=f"Smallest {gain} worth having, in the measure's unit.  [default: 0.01]"),
+        click.option("--backbone", help="small, mobilenet_v2:FILE, resnet_cifar:FILE or timm:NAME; +frozen trains the head alone.  [default: small]"),
+        click.option("--budget", help=f"Time for the whole {study}, like 10m or 2h.  [default: 10m]"),
+        click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]"),
+    )
+
+
+# the commands ---------------------------------------------------------------------------------------------------------
+
+
 @app.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Run folder.")
-@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
-@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+@_running
 def demo(out: Path, lang: str, engine: str) -> None:
     """The main job on real images that come with the package: 200 scanned digits, verdict and report in minutes."""
     from mitate.studies.planning import Pilot
@@ -52,29 +91,24 @@ def demo(out: Path, lang: str, engine: str) -> None:
 
 @app.command()
 @click.argument("images", required=False)
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. The same command with the same folder resumes.")
+@_run_folder
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="TOML file with these settings; options given here win.")
-@click.option("--per-class", type=int, help="Real training images of each class (default: all).")
-@click.option("--generators", help="Comma-separated: vae, diffusion, gaussian, folder:PATH, or kept names.  [default: vae,diffusion]")
+@_per_class
+@_generators("vae,diffusion")
 @click.option("--arms", help="Comma-separated recipes, for instance balanced+augment,bridged+++augment (docs/pilot.md).")
-@click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]")
-@click.option("--worthwhile", type=float, help="Smallest gain worth having, in the measure's unit.  [default: 0.01]")
-@click.option("--backbone", help="small, mobilenet_v2:FILE, resnet_cifar:FILE or timm:NAME; +frozen trains the head alone.  [default: small]")
-@click.option("--budget", help="Time for the whole pilot, like 10m or 2h.  [default: 10m]")
-@click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]")
+@_question(gain="gain", study="pilot")
 @click.option("--synthetic", type=int, help="Synthetic images of each class.  [default: 5 for each real one, at most 200]")
 @click.option("--replicates", type=int, help="Replicates at full.  [default: what the budget allows, 3 to 8]")
 @click.option("--steps", type=int, help="Optimiser steps of an arm.  [default: 300, fewer where the budget is short]")
 @click.option("--curve", help="Learning curve: none, real (baseline), full (candidate too).  [default: what the budget allows]")
-@click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
+@_seed
 @click.option("--label-price", type=float, help="Money for one more real labelled image. Prices are no part of the question.")
 @click.option("--machine-price", type=float, help="Money for one hour of one worker.")
 @click.option("--currency", help="Of the prices, like EUR.")
-@click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
+@_cost
 @click.option("--continue", "go_on", type=click.Path(path_type=Path), help="Run folder to give a new look: more replicates, a wider interval.")
 @click.option("--seeds", help="With --continue: how many replicates to add, like +5.  [default: +5]")
-@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
-@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+@_running
 @click.option("--exit-code", is_flag=True, help="Exit with 0 for go, 10 for stop, 11 for more evidence.")
 def pilot(
     images: str | None,
@@ -104,24 +138,19 @@ def pilot(
 
 @app.command()
 @click.argument("images")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. The same command with the same folder resumes.")
-@click.option("--generators", help="Comma-separated: vae, diffusion, gaussian, folder:PATH, or kept names.  [default: diffusion]")
+@_run_folder
+@_generators("diffusion")
 @click.option("--volumes", help="Synthetic images of each class, increasing; 0 is the baseline.  [default: 0,50,100,200,500]")
 @click.option("--arm", help="The recipe that uses them (docs/pilot.md).  [default: balanced+augment]")
-@click.option("--per-class", type=int, help="Real training images of each class (default: all).")
-@click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]")
-@click.option("--worthwhile", type=float, help="Smallest gain of the last step worth having, in the measure's unit.  [default: 0.01]")
-@click.option("--backbone", help="small, mobilenet_v2:FILE, resnet_cifar:FILE or timm:NAME; +frozen trains the head alone.  [default: small]")
-@click.option("--budget", help="Time for the whole study, like 10m or 2h.  [default: 10m]")
-@click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]")
+@_per_class
+@_question(gain="gain of the last step", study="study")
 @click.option("--replicates", type=int, help="Replicates.  [default: what the budget allows, 3 to 8]")
 @click.option("--steps", type=int, help="Optimiser steps at every volume.  [default: 300, fewer where the budget is short]")
 @click.option("--machine-price", type=float, help="Money an hour of one worker, to set the gain against its cost.")
 @click.option("--currency", help="Of the price, like EUR or JPY.")
-@click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
-@click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
-@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
-@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+@_seed
+@_cost
+@_running
 def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **given: Any) -> None:
     """How many synthetic images are enough? Utility of IMAGES against their number, and whether the last step still helped."""
     prices = {name: given.pop(name) for name in ("machine_price", "currency")}
@@ -129,6 +158,48 @@ def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **
     if out is None and not cost:
         raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
     _volume(asked, out, prices=prices, lang=lang, engine=engine, cost=cost)
+
+
+@app.command()
+@click.argument("fakes")
+@click.option("--real", required=True, help="Real images that the generator may have seen: a folder or file.")
+@click.option("--held-out", default="", help="Real images that it never saw. Without them: no floors, no privacy, no utility.")
+@click.option("--features", default="mitate-small", show_default=True, help="pixels, random, mitate-small, mobilenet_v2:FILE, ... (docs/features.md).")
+@click.option("--axes", help="Comma-separated: privacy, fidelity, diversity, style, utility, robustness, efficiency.  [default: all]")
+@click.option("--size", type=int, default=0, help="Working size in pixels.  [default: the real images' own, at most 64]")
+@click.option("--per-class", type=int, default=0, help="Images of each class that a kept generator draws.  [default: 200]")
+@click.option("--replicates", type=int, default=3, show_default=True, help="Trainings of each kind, for utility and robustness.")
+@click.option("--steps", type=int, default=300, show_default=True, help="Optimiser steps of a training.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report there.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything measured there.")
+@click.option("--fail-if", "conditions", multiple=True, help='Exit with 10 where it holds, like "privacy.copies > floor + 0.05" or "fidelity is worse".')
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
+@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | None, conditions: tuple[str, ...], lang: str, engine: str, **given: Any) -> None:
+    """What are these synthetic images worth? FAKES (a folder, file or kept generator) on six axes and in style, each beside its floor."""
+    from mitate.engine import parse_engine
+    from mitate.store import Store
+    from mitate.studies import assess as study
+    from mitate.studies.conditions import judge
+
+    asked = study.Assess(fakes=fakes, axes=tuple(a for a in axes.split(",") if a) if axes is not None else study.AXES, **given)
+    study.check_asked(asked)
+    wanted = study.conditions_of(conditions)
+    found = study.assess(asked, store=Store.find(), workers=parse_engine(engine))
+    for line in study.table(found):
+        click.echo(line)
+    if json_file is not None:
+        study.write(found, json_file)
+    if html is not None:
+        from mitate.report.assessment import write_assessment
+
+        click.echo(str(write_assessment(found, html, lang=lang)))
+    failed = [outcome for outcome in (judge(c, found) for c in wanted) if outcome.holds is not False]
+    for outcome in failed:
+        click.echo(f"fail-if {outcome.text}: {outcome.because}" + ("" if outcome.holds else "; what was not measured cannot pass"), err=True)
+    if failed:
+        sys.exit(EXIT["stop"])
 
 
 @app.command()

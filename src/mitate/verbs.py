@@ -1,4 +1,4 @@
-"""What a job can do: fit, sample, pick, first, align, copies, train, predict. Each takes stored results and makes one more.
+"""What a job can do: fit, sample, pick, first, align, copies, features, train, predict, stress. Each takes stored results and makes one more.
 
 A verb reads its inputs from the store and its settings from a plain record, so a job can run in any process that sees the store.
 Raise a verb's version when what it computes changes.
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from mitate import registry
+from mitate import axes, registry
 from mitate.errors import DataError, JobError, MitateError
 from mitate.generator import Generator, Pixels, image_seeds
 from mitate.images import ImageSet
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads
-from mitate.settings import record
-from mitate.store import Asked, Entry, Store, write_json
+from mitate.settings import plain, record
+from mitate.store import Asked, Entry, Store, file_digest, write_json
 
 BLOCK = 512  # images sampled between two checkpoints
 
@@ -134,6 +134,14 @@ def keep_file(store: Store, path: Path, *, digest: str) -> str:
     return store.make(asked, build).digest
 
 
+def keep_extractor(store: Store, name: str) -> tuple[dict[str, str], str]:
+    """What a `features` job asks for the extractor `name`: its settings, and the digest of its stored weights file ("" where it needs none)."""
+    from mitate.features.extractor import extractor
+
+    found = extractor(name)
+    return found.settings, keep_file(store, found.file, digest=file_digest(found.file)) if found.file is not None else ""
+
+
 def read_pixels(entry: Entry) -> Pixels:
     """Images of a stored set: x uint8 [n, h, w, c], y int64 [n]."""
     x = np.load(entry.path("x.npy"), allow_pickle=False)
@@ -173,15 +181,20 @@ def _sample(work: Work) -> dict[str, Any]:
     seeds = np.concatenate([image_seeds(seed, n, condition=k) for k in range(len(classes))])
     parts = []
     for start in range(0, len(y), BLOCK):
-        rows, path = slice(start, start + BLOCK), work.checkpoint / f"x{start}.npy"
-        if not path.exists():
-            fresh = path.with_suffix(f".{os.getpid()}.tmp")
-            with open(fresh, "wb") as out:
-                np.save(out, generator.sample(seeds[rows], y[rows]), allow_pickle=False)
-            fresh.replace(path)
-        parts.append(np.load(path, allow_pickle=False))
+        rows = slice(start, start + BLOCK)
+        parts.append(_block(work.checkpoint / f"x{start}.npy", lambda rows=rows: generator.sample(seeds[rows], y[rows])))  # type: ignore[misc]
         work.progress.step(min(start + BLOCK, len(y)), len(y), "images")
     return _keep(work.folder, np.concatenate(parts), y, classes, seeds)
+
+
+def _block(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array at `path`, made where it is missing; it is whole or not there."""
+    if not path.exists():
+        fresh = path.with_suffix(f".{os.getpid()}.tmp")
+        with open(fresh, "wb") as out:
+            np.save(out, make(), allow_pickle=False)
+        fresh.replace(path)
+    return np.load(path, allow_pickle=False)
 
 
 def _pick(work: Work) -> dict[str, Any]:
@@ -239,6 +252,28 @@ def _copies(work: Work) -> dict[str, Any]:
     }
 
 
+def _features(work: Work) -> dict[str, Any]:
+    """Late and early features of every image, in blocks that outlive a kill."""
+    from mitate.features.extractor import extractor_of
+
+    weights = work.inputs["weights"].path("weights.safetensors") if "weights" in work.inputs else None
+    made = extractor_of(work.settings["extractor"], weights)
+    x = np.load(work.inputs["images"].path("x.npy"), mmap_mode="r", allow_pickle=False)
+    parts = [np.empty((0, made.width + made.early_width), np.float32)]
+    for start in range(0, len(x), BLOCK):
+        some = x[start : start + BLOCK]
+        parts.append(_block(work.checkpoint / f"features{start}.npy", lambda some=some: _side_by_side(made.both(some))))  # type: ignore[misc]
+        work.progress.step(min(start + BLOCK, len(x)), len(x), "images")
+    rows = np.concatenate(parts)
+    np.save(work.folder / "features.npy", rows[:, : made.width], allow_pickle=False)
+    np.save(work.folder / "early.npy", rows[:, made.width :], allow_pickle=False)
+    return {"images": len(rows), "extractor": made.digest}
+
+
+def _side_by_side(found: Any) -> np.ndarray:
+    return np.concatenate([found.late, found.early], axis=1)
+
+
 def _train(work: Work) -> dict[str, Any]:
     from safetensors.torch import save_file
 
@@ -259,15 +294,36 @@ def _train(work: Work) -> dict[str, Any]:
 
 
 def _predict(work: Work) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
     from mitate.training.loop import predict
 
     images = read_pixels(work.inputs["images"])
+    np.save(work.folder / "probabilities.npy", predict(_load_classifier(work, images), images.x), allow_pickle=False)
+    return {}
+
+
+def _stress(work: Work) -> dict[str, Any]:
+    """Attacks, corruptions and calibration on at most `most` of the images, drawn by the seed; settings beside these are those of `Stress`."""
+    from mitate.metrics.robustness import Stress, facts, robustness, rows
+
+    images, settings = read_pixels(work.inputs["images"]), dict(work.settings)
+    seed, most = settings.pop("seed"), settings.pop("most")
+    del settings["backbone"]
+    chosen = np.sort(np.random.default_rng(seed_of("stress", seed)).permutation(len(images.x))[:most])
+    stress = record(Stress, settings, where="stress")
+    try:
+        found = robustness(_load_classifier(work, images).eval(), images.x[chosen], images.y[chosen], seed=seed, stress=stress)
+    except ValueError as wrong:
+        raise DataError(f"The model cannot be put under stress: {wrong}.", fix="test on more images, or leave robustness out") from wrong
+    return {"scores": rows(found), **facts(found), "stress": plain(stress), "seed": seed}
+
+
+def _load_classifier(work: Work, images: Pixels) -> Any:
+    """The classifier of a `train` job, for images of this shape."""
+    from safetensors.torch import load_file
+
     model = build_classifier(work.settings["backbone"], images.x.shape[1:], images.n_classes, work.inputs.get("weights"))
     model.load_state_dict(load_file(work.inputs["model"].path("model.safetensors")), strict=not model.frozen)
-    np.save(work.folder / "probabilities.npy", predict(model, images.x), allow_pickle=False)
-    return {}
+    return model
 
 
 def build_classifier(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int, weights: Entry | None) -> Any:
@@ -303,7 +359,13 @@ VERBS: dict[str, Verb] = {
     "pick": Verb(_pick, 1),
     "first": Verb(_first, 1),
     "align": Verb(_align, 1),
-    "copies": Verb(_copies, 1),
+    "copies": Verb(_copies, 2),
+    "features": Verb(_features, 1),
+    "likeness": Verb(axes.likeness, 1),
+    "leakage": Verb(axes.leakage, 1),
+    "look": Verb(axes.look, 1),
+    "pace": Verb(axes.pace, 1),
     "train": Verb(_train, 1),
     "predict": Verb(_predict, 1),
+    "stress": Verb(_stress, 1),
 }

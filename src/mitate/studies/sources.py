@@ -59,7 +59,7 @@ def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unse
         same = list(facts.get("classes", [])) == list(classes) and tuple(facts.get("shape", ()))[2:] == shape[2:]
         fix = f"give --size {facts['shape'][0]}, or fit one at {shape[0]} px" if same else "fit one on these images: mitate fit"
         raise SettingError(f"The generator {name!r} draws other images ({drawn}).", fix=fix)
-    trained, chosen = _fitted_on(entry, store)
+    trained, chosen = fitted_on(entry, store)
     test, selection, holdout = [set(images.digests) for images in unseen] + [set()] * (3 - len(unseen))
     if shared := len(trained & (test | selection | holdout)) + len(chosen & (test | holdout)):
         raise DataError(
@@ -69,7 +69,7 @@ def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unse
     return {"kind": "kept", "digest": entry.digest, "options": {}}
 
 
-def _fitted_on(entry: Entry, store: Store) -> tuple[set[str], set[str]]:
+def fitted_on(entry: Entry, store: Store) -> tuple[set[str], set[str]]:
     """Digests of the images a kept generator was trained on, and of those that stopped it in time; DataError when the store forgot."""
     import json
 

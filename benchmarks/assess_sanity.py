@@ -1,0 +1,103 @@
+"""Does an assessment catch what a buyer would expect it to catch, on the right axis and only there?
+
+    MITATE_DATA=folder python benchmarks/assess_sanity.py [--sets coffee_leaf,bccd_cells] [--features mitate-small] [--repeats 1] [--summary]
+
+Real photographs are cut in two halves: one is the real set, the other plays the synthetic one, spoilt in one known way. The test images are
+held out. Seven sets: fresh (nothing spoilt: every flag is a false alarm), copies of the real half, collapsed (a dozen images again and again, in
+slight noise), blurred, shifted (colours), mislabelled (every label another one), noisy copies. One JSON line a set and repeat, in results/assess_sanity.jsonl;
+finished rows are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+import cells
+import mitate as mi
+from mitate.images import ImageSet
+from mitate.runtime import seed_of
+from mitate.store import Store
+
+AXES = ("privacy", "fidelity", "diversity", "style", "utility")
+EXPECTED = {
+    "fresh": set(), "copies": {"privacy"}, "noisy copies": {"privacy"}, "collapsed": {"diversity"}, "blurred": {"fidelity", "style"},
+    "shifted": {"style"}, "mislabelled": {"utility"},
+}  # fmt: skip
+SIZE, KEPT = 64, 12  # pixels; images that a collapsed set repeats
+BAD = {"worse", "leaks"}
+
+
+def spoilt(which: str, pool: ImageSet, real: ImageSet, seed: int) -> ImageSet:
+    """The synthetic set of one row, as large as the pool."""
+    rng = np.random.default_rng(seed)
+    x, y = pool.pixels(size=SIZE, channels=3), pool.y
+    if which in ("copies", "noisy copies"):
+        rows = rng.permutation(len(real))[: len(pool)]
+        x, y = real.pixels(size=SIZE, channels=3)[rows], real.y[rows]
+    if which == "collapsed":
+        rows = np.concatenate([rng.choice(np.flatnonzero(y == k), max(1, KEPT // len(pool.classes)), replace=False) for k in range(len(pool.classes))])
+        rows = np.resize(rows, len(pool))
+        x, y = x[rows], y[rows]
+    if which in ("collapsed", "noisy copies"):
+        x = np.clip(x + rng.normal(0, 4, x.shape), 0, 255).astype(np.uint8)
+    if which == "blurred":
+        x = ndimage.gaussian_filter(x.astype(np.float32), (0, 1.5, 1.5, 0)).round().astype(np.uint8)
+    if which == "shifted":
+        x = np.clip(x.astype(np.float32) * (1.12, 1.0, 0.88) + (8, 0, -8), 0, 255).round().astype(np.uint8)
+    if which == "mislabelled":
+        y = (y + rng.integers(1, len(pool.classes), len(y))) % len(pool.classes)
+    return mi.from_arrays(x, y, classes=pool.classes, name=which)
+
+
+def row(data: str, which: str, repeat: int, features: str) -> dict[str, Any]:
+    root = Path(os.environ["MITATE_DATA"]) / data
+    whole, held = mi.open_images(root / "train"), mi.open_images(root / "test")
+    order = np.random.default_rng(seed_of("halves", data, repeat)).permutation(len(whole))
+    real, pool = whole.subset(np.sort(order[::2])), whole.subset(np.sort(order[1::2]))
+    fakes = spoilt(which, pool, real, seed_of("spoilt", data, which, repeat))
+    found = mi.assess(fakes, real=real, held_out=held, features=features, axes=AXES, size=SIZE, steps=150, store=Store.find())
+    states = {axis: facts["state"] for axis, facts in found.facts["axes"].items()}
+    scores = {f"{s.axis}.{s.metric}": {"value": s.value, "low": s.low, "high": s.high, "floor": s.floor, "beside": s.beside} for s in found.scores}
+    return {"data": data, "which": which, "repeat": repeat, "features": features, "states": states, "scores": scores}
+
+
+def summary(rows: list[dict[str, Any]]) -> int:
+    """Print how often each axis was flagged; the number of rows in which an expected axis was missed."""
+    print("| Data | Set | " + " | ".join(AXES) + " | expected |")
+    print("|---|---|" + "---|" * (len(AXES) + 1))
+    missed = 0
+    for data, which in dict.fromkeys((r["data"], r["which"]) for r in rows):
+        mine = [r for r in rows if (r["data"], r["which"]) == (data, which)]
+        flags = {axis: sum(r["states"].get(axis) in BAD for r in mine) for axis in AXES}
+        missed += sum(flags[axis] < len(mine) for axis in EXPECTED[which])
+        shown = [f"**{flags[a]}** of {len(mine)}" if flags[a] else "." for a in AXES]
+        print(f"| {data} | {which} | {' | '.join(shown)} | {', '.join(sorted(EXPECTED[which])) or 'nothing'} |")
+    return missed
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--sets", default="coffee_leaf,bccd_cells")
+    options.add_argument("--features", default="mitate-small")
+    options.add_argument("--repeats", type=int, default=1)
+    options.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "assess_sanity.jsonl")
+    options.add_argument("--summary", action="store_true")
+    given = options.parse_args()
+    if given.summary:
+        sys.exit(1 if summary(cells.read(given.out)) else 0)
+    wanted = [(data, which, r) for r in range(given.repeats) for data in given.sets.split(",") for which in EXPECTED]
+    names = [{"data": d, "which": w, "repeat": r, "features": given.features} for d, w, r in wanted]
+    jobs = [(name, lambda name=name: row(name["data"], name["which"], name["repeat"], name["features"])) for name in names]
+    cells.fill(given.out, jobs, tell=lambda _, row: f"{row['data']} {row['which']}: {row['states']}")
+    summary(cells.read(given.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The assessment from end to end: copies, collapsed, fresh and mislabelled sets, floors, the store, refusals, the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mitate as mi
+from mitate.errors import DataError, SettingError
+from mitate.score import Assessment
+from mitate.store import Store
+from mitate.studies import assess as study
+
+CLASSES = 2
+FREE = study.FREE
+
+
+def pictures(n: int, seed: int, *, sharp: float = 1.0) -> np.ndarray:
+    """Striped tiles with random phase, angle and colours, uint8 [n, 16, 16, 3]."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(np.arange(16), np.arange(16)), axis=-1)
+    tiles = np.empty((n, 16, 16, 3), np.uint8)
+    for i in range(n):
+        turn, width, phase = rng.uniform(0, np.pi), rng.uniform(0.4, 0.9), rng.uniform(0, 6.3)
+        wave = np.sin(width * (grid @ [np.cos(turn), np.sin(turn)]) + phase) * sharp
+        colour = rng.uniform(60, 190, 3) + (40 if i % CLASSES else -20)
+        tiles[i] = np.clip(colour + 45 * wave[..., None] + rng.normal(0, 6, (16, 16, 3)), 0, 255)
+    return tiles
+
+
+def images(x: np.ndarray, name: str, **settings: object) -> mi.ImageSet:
+    return mi.from_arrays(x, np.arange(len(x)) % CLASSES, classes=["dark", "light"], name=name, **settings)  # type: ignore[arg-type]
+
+
+REAL, HELD = pictures(120, 1), pictures(80, 2)
+
+
+def assess(fakes: np.ndarray, *, axes: tuple[str, ...] = FREE, held: np.ndarray | None = HELD, **settings: object) -> Assessment:
+    return mi.assess(
+        images(fakes, "fakes"), real=images(REAL, "real"), held_out=images(held, "held") if held is not None else None,
+        features="pixels", axes=axes, workers=0, **settings,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def states(found: Assessment) -> dict[str, str]:
+    return {axis: facts["state"] for axis, facts in found.facts["axes"].items()}
+
+
+def test_copies_of_the_training_images_leak_and_nothing_else_is_wrong_with_them() -> None:
+    found = assess(REAL[:80])
+    assert states(found) == {
+        "privacy": "leaks",
+        "fidelity": "not told apart",
+        "diversity": "not told apart",
+        "style": "not told apart",
+        "efficiency": "not measured",
+    }
+    assert found["privacy.copies"].value == 1.0
+    assert found["authenticity"].beside == "worse"
+
+
+def test_fresh_real_images_are_told_apart_on_no_axis() -> None:
+    found = assess(pictures(80, 3))
+    assert states(found)["privacy"] == "no leak found"
+    assert {states(found)[axis] for axis in ("fidelity", "diversity", "style")} == {"not told apart"}
+
+
+def test_a_collapsed_set_lacks_diversity() -> None:
+    noise = np.random.default_rng(0).normal(0, 2, (80, 16, 16, 3))
+    collapsed = np.clip(np.repeat(pictures(4, 5), 20, axis=0) + noise, 0, 255).astype(np.uint8)
+    found = assess(collapsed, axes=("diversity",))
+    assert states(found) == {"diversity": "worse"}
+    assert found["vendi"].value is not None and found["vendi"].floor is not None
+    assert found["vendi"].value < 0.8 * found["vendi"].floor
+
+
+def test_every_measured_score_names_its_features_n_and_direction() -> None:
+    for score in assess(pictures(60, 4)).scores:
+        assert score.axis in study.AXES and score.better in ("higher", "lower", "neither")
+        if score.value is None:
+            assert score.note
+        else:
+            assert score.n is not None and score.n > 0
+            assert score.low is None or score.low <= score.value <= score.high  # type: ignore[operator]
+        if score.axis in ("fidelity", "diversity") and score.value is not None:
+            assert score.features and score.floor is not None
+
+
+def test_every_metric_of_an_assessment_can_be_named_in_a_condition() -> None:
+    known = study.known_metrics()
+    for score in assess(pictures(60, 4)).scores:
+        assert known[score.metric] == score.axis
+
+
+def test_without_held_out_images_there_is_no_floor_and_no_privacy() -> None:
+    found = assess(pictures(60, 4), axes=("privacy", "fidelity", "utility"), held=None)
+    assert states(found) == {"privacy": "not measured", "fidelity": "not measured", "utility": "not measured"}
+    assert all(score.floor is None for score in found.scores)
+    assert "held-out" in found.facts["axes"]["privacy"]["why"] and "held-out" in found.facts["axes"]["utility"]["why"]
+
+
+def test_mislabelled_images_are_caught_by_a_model_of_the_real_ones() -> None:
+    wrong = mi.from_arrays(pictures(80, 6), 1 - np.arange(80) % CLASSES, classes=["dark", "light"], name="wrong")
+    right = images(pictures(80, 6), "right")
+    for fakes, expected in ((wrong, "worse"), (right, "not told apart")):
+        found = mi.assess(
+            fakes, real=images(REAL, "real"), held_out=images(HELD, "held"), features="pixels", axes=("utility",), steps=15, replicates=2, workers=0
+        )
+        assert found["recognised"].beside == expected, found["recognised"]
+
+
+def test_a_second_assessment_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = assess(pictures(40, 7), axes=("fidelity", "style"))
+    monkeypatch.setattr("mitate.verbs.VERBS", {name: v for name, v in study.VERBS.items() if name not in ("features", "likeness", "look")})
+    again = assess(pictures(40, 7), axes=("fidelity", "style"))
+    assert again.scores == first.scores
+
+
+def test_held_out_images_that_are_real_ones_are_left_out_and_told() -> None:
+    found = assess(pictures(40, 8), axes=("fidelity",), held=np.concatenate([REAL[:5], HELD]))
+    assert found.facts["sets"]["held_out"]["images"] == 80
+    assert any("5 held-out images are also among the real ones" in finding for finding in found.facts["findings"])
+
+
+def test_synthetic_images_that_are_held_out_ones_are_refused() -> None:
+    with pytest.raises(DataError) as wrong:
+        assess(np.concatenate([pictures(40, 9), HELD[:3]]))
+    assert "3 of the synthetic images are held-out images" in wrong.value.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"axes": ("fidelty",)}, "no axis 'fidelty'"), ({"axes": ()}, "No axis"), ({"replicates": 1}, "replicates is 1"), ({"size": 4}, "4 pixels")],
+)
+def test_what_cannot_be_asked_is_an_error_before_anything_is_read(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError) as wrong:
+        study.check_asked(study.Assess("nowhere", "nowhere", **settings))  # type: ignore[arg-type]
+    assert message in wrong.value.message
+
+
+def test_a_kept_generator_is_assessed_with_its_pace(own_store: Path) -> None:
+    mi.fit(mi.Gaussian(), images(np.concatenate([REAL, pictures(60, 10)]), "train"), seed=0, name="tiles")
+    found = mi.assess(
+        "tiles", real=images(REAL, "real"), held_out=images(pictures(60, 11), "held"), features="pixels", axes=("fidelity", "efficiency"), per_class=20,
+        workers=0,
+    )  # fmt: skip
+    assert found.facts["sets"]["synthetic"]["images"] == 40
+    assert states(found)["efficiency"] == "measured"
+    assert found["images_per_second"].value > 0  # type: ignore[operator]
+
+
+def test_a_kept_generator_that_has_seen_the_held_out_images_is_refused() -> None:
+    mi.fit(mi.Gaussian(), images(np.concatenate([REAL, HELD]), "train"), seed=0, name="tiles")
+    with pytest.raises(DataError) as wrong:
+        mi.assess("tiles", real=images(REAL, "real"), held_out=images(HELD, "held"), features="pixels", axes=("fidelity",), workers=0)
+    assert "was fitted on" in wrong.value.message
+
+
+def folder(path: Path, x: np.ndarray) -> Path:
+    from PIL import Image
+
+    for i, picture in enumerate(x):
+        place = path / ("light" if i % CLASSES else "dark")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place / f"{i}.png")
+    return path
+
+
+def test_the_command_line_gates_a_build(tmp_path: Path) -> None:
+    places = {name: folder(tmp_path / name, x) for name, x in (("fakes", REAL[:40]), ("real", REAL), ("held", HELD))}
+    command = [
+        sys.executable, "-m", "mitate", "assess", str(places["fakes"]), "--real", str(places["real"]), "--held-out", str(places["held"]),
+        "--features", "pixels", "--axes", "privacy", "--engine", "here", "--json", str(tmp_path / "a.json"),
+    ]  # fmt: skip
+    passed = subprocess.run([*command, "--fail-if", "privacy.copies < floor"], capture_output=True, text=True)
+    assert passed.returncode == 0, passed.stderr
+    failed = subprocess.run([*command, "--fail-if", "privacy.copies > floor + 0.05", "--fail-if", "recall < 0.5"], capture_output=True, text=True)
+    assert failed.returncode == 10
+    assert "privacy.copies > floor + 0.05" in failed.stderr and "what was not measured cannot pass" in failed.stderr
+    kept = json.loads((tmp_path / "a.json").read_text())
+    assert kept["axes"]["privacy"]["state"] == "leaks" and kept["sets"]["real"]["images"] == 120
+    typo = subprocess.run([*command, "--fail-if", "privacy.copys > 1"], capture_output=True, text=True)
+    assert typo.returncode == 2 and "copies" in typo.stderr and "Traceback" not in typo.stderr
+
+
+def test_marked_images_are_refused_as_real_ones(tmp_path: Path, own_store: Path) -> None:
+    generator = mi.fit(mi.Gaussian(), images(REAL, "train"), seed=0)
+    place = mi.write_images(mi.generate(generator, per_class=15), tmp_path / "made")
+    asked = study.Assess(str(place), str(place), features="pixels", axes=("fidelity",))
+    with pytest.raises(DataError) as wrong:
+        study.assess(asked, store=Store.find(), workers=0)
+    assert "carry a mark" in wrong.value.message
