@@ -201,9 +201,9 @@ def test_the_shipped_weights_are_small_and_their_card_and_figures_are_theirs() -
     assert kinds.SHIPPED.stat().st_size < 5_000_000
     card = kinds.SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
     assert file_digest(kinds.SHIPPED) in card
-    judged = json.loads((EXPERIMENT / "judged.json").read_text())
-    assert judged["mitate-small"]["digest"] == extractor().digest
-    assert judged["random"]["digest"] == extractor("random").digest
+    trained = json.loads((EXPERIMENT / "trained.json").read_text())
+    assert trained["sha256"]["weights"] == file_digest(kinds.SHIPPED)
+    assert f"{trained['steps']:,} steps" in card and f"{trained['pictures']:,} pictures" in card
 
 
 def test_the_shipped_weights_hold_the_network_and_no_less() -> None:
