@@ -27,7 +27,7 @@ SHARES = (0.125, 0.25, 0.5, 1.0)  # of the canaries that are guessed
 HALVINGS = 40
 MOST_EPSILON = 700.0  # e^-epsilon is 0 in float64 soon after
 BLOCKS = 8  # a side of a canary's mosaic, 4 in pictures of less than 16 pixels
-TRIES = 1000  # in a row without a canary that is unlike the others
+TRIES = 300  # in a row without a canary that is unlike the others
 
 EPSILON = Metric(
     "epsilon_at_least",
