@@ -33,7 +33,7 @@ def likeness(work: Work) -> dict[str, Any]:
         held_labels=_labels(work.inputs["held_out"]) if held else None, groups=groups, held_groups=held_groups,
     )  # fmt: skip
     digest = work.inputs["real_features"].result["extractor"]
-    return {"scores": [_line(line.metric, line.value, line.floor, digest, line.note) for line in lines]}
+    return {"scores": [_line(line.metric, line.value, line.floor, digest, line.note, line.apart) for line in lines]}
 
 
 def leakage(work: Work) -> dict[str, Any]:
@@ -166,8 +166,11 @@ def _peak() -> int:
 # rows -----------------------------------------------------------------------------------------------------------------
 
 
-def _line(metric: Metric, value: Interval | None, floor: Interval | None, features: str, note: str) -> dict[str, Any]:
-    return _missing(metric, note) if value is None else _row(metric, value, floor=floor, features=features, note=note)
+def _line(metric: Metric, value: Interval | None, floor: Interval | None, features: str, note: str, apart: Interval | None = None) -> dict[str, Any]:
+    if value is None:
+        return _missing(metric, note)
+    row = _row(metric, value, floor=floor, features=features, note=note)
+    return row if apart is None else row | {"apart_low": apart.low, "apart_high": apart.high}
 
 
 def _row(metric: Metric, value: Interval, *, floor: Interval | None = None, features: str | None = None, note: str = "") -> dict[str, Any]:

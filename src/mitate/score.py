@@ -46,6 +46,8 @@ class Score:
     better: Direction | None = None
     floor_low: float | None = None
     floor_high: float | None = None
+    apart_low: float | None = None  # interval of value - floor, where the two were measured together
+    apart_high: float | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and not self.note:
@@ -57,18 +59,21 @@ class Score:
     def beside(self) -> Beside | None:
         """How the value stands beside its floor; None without a value, a floor, a direction, or an interval of either.
 
-        The difference has the interval of two independent ones (method of variance estimates recovery, Zou and Donner 2008); value and
-        floor share the real images, so it is wide rather than narrow.
+        Measured together, the difference has an interval of its own. Else it has that of two independent values (method of variance
+        estimates recovery, Zou and Donner 2008); value and floor share the real images, so it is wide rather than narrow.
         """
         if self.value is None or self.floor is None or self.better not in ("higher", "lower"):
             return None
+        apart = self.value - self.floor
+        if self.apart_low is not None and self.apart_high is not None:
+            return self._said(apart, self.apart_low, self.apart_high)
         if None in (self.low, self.high) and None in (self.floor_low, self.floor_high):
             return None
         low, high = (self.value if v is None else v for v in (self.low, self.high))
         floor_low, floor_high = (self.floor if v is None else v for v in (self.floor_low, self.floor_high))
-        apart = self.value - self.floor
-        least = apart - math.hypot(self.value - low, floor_high - self.floor)
-        most = apart + math.hypot(high - self.value, self.floor - floor_low)
+        return self._said(apart, apart - math.hypot(self.value - low, floor_high - self.floor), apart + math.hypot(high - self.value, self.floor - floor_low))
+
+    def _said(self, apart: float, least: float, most: float) -> Beside:
         if least <= 0 <= most:
             return "not told apart"
         return "better" if (apart > 0) == (self.better == "higher") else "worse"

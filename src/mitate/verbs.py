@@ -361,7 +361,7 @@ VERBS: dict[str, Verb] = {
     "align": Verb(_align, 1),
     "copies": Verb(_copies, 2),
     "features": Verb(_features, 1),
-    "likeness": Verb(axes.likeness, 1),
+    "likeness": Verb(axes.likeness, 2),
     "leakage": Verb(axes.leakage, 1),
     "look": Verb(axes.look, 1),
     "pace": Verb(axes.pace, 1),

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import linalg
 
 from mitate.metrics.intervals import Interval, quantile_t
+from mitate.metrics.subsampling import SUBSAMPLED
 from mitate.score import Metric
 
 LEAST = 10  # images on either side
@@ -26,7 +27,7 @@ SIZES = 15
 LARGEST_FIRST = 5000  # the first size is a tenth of the images, at most this
 BLOCK = 1024
 
-FRECHET = Metric("frechet", "fidelity", "lower", LEAST, "none: biased upward by about 1 / n; compare at equal n", "Heusel et al. 2017, eq. 6")
+FRECHET = Metric("frechet", "fidelity", "lower", LEAST, SUBSAMPLED, "Heusel et al. 2017, eq. 6")
 FRECHET_INFINITY = Metric(
     "frechet_infinity",
     "fidelity",

@@ -1,13 +1,14 @@
 """Fidelity and diversity of one synthetic set: every metric of features at equal n, beside what held-out real images score in its place.
 
-Most of these numbers move with how many images there are, so the larger of the synthetic and the held-out set is thinned to the size of
-the smaller, once, by the seed; the real images stay whole. Two metrics are unbiased at every n and use all images: the kernel distance and
-nothing else here. Intervals are by parts drawn without replacement (metrics/subsampling.py) or the metric's own.
+Most of these numbers move with how many images there are, so the synthetic and the held-out set are measured at the number of the smaller one
+(metrics/subsampling.at_equal_n); the real images stay whole. Intervals are by parts drawn without replacement, value and floor sharing each
+draw, so that their difference has an interval of its own. Two go other ways: the kernel distance is unbiased at every n, uses all images
+and has its own interval; Frechet distance at infinity has none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +18,23 @@ from mitate.metrics import kernel as ke
 from mitate.metrics import neighbours as nb
 from mitate.metrics import vendi as ve
 from mitate.metrics.intervals import Interval
-from mitate.metrics.subsampling import subsampled
+from mitate.metrics.subsampling import SUBSAMPLED, at_equal_n, subsampled
 from mitate.score import Metric
 
-VENDI_CLASS = Metric("vendi_within_class", "diversity", "higher", ve.LEAST, "none: grows with n; compare at equal n", "the same within each class, the mean")
+VENDI_CLASS = Metric("vendi_within_class", "diversity", "higher", ve.LEAST, SUBSAMPLED, "the same within each class, the mean")
+BY_NEIGHBOURS = (nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, nb.INTRA_CLUSTER)
+METRICS = (fr.FRECHET, fr.FRECHET_INFINITY, nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, ve.VENDI, VENDI_CLASS, nb.INTRA_CLUSTER)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of a set: its value and its floor, or why there is none. An interval of no width has not been measured, and is none."""
+    """One metric of a set: its value, its floor and how far apart they are; or why there is no value. An interval of no width is none."""
 
     metric: Metric
     value: Interval | None
     floor: Interval | None = None
     note: str = ""
+    apart: Interval | None = None
 
 
 def likeness(
@@ -48,72 +52,130 @@ def likeness(
     """Every metric of fidelity and diversity, the synthetic images in one column and held-out real ones, in their place, in the other.
 
     real [n, d], fake [m, d], held_out [h, d] or None: features of one extractor. labels [m], held_labels [h]: classes, -1 for none; groups [n],
-    held_groups [h]: real images that vary together. Metrics that need more images than there are say so in their note.
+    held_groups [h]: real images that vary together. Metrics that need more images than there are say so in their note; below 20 images of a
+    set or 5 groups there are values without intervals.
     """
-    size = len(fake) if held_out is None else min(len(fake), len(held_out))
-    some = np.sort(np.random.default_rng(seed).permutation(len(fake))[:size])
-    value = _measured(real, fake[some], seed=seed, labels=None if labels is None else labels[some], groups=groups, confidence=confidence)
-    floor: Mapping[str, Interval | str] = {}
-    if held_out is not None:
-        held = np.sort(np.random.default_rng(seed).permutation(len(held_out))[:size])
-        theirs = None if held_labels is None else held_labels[held]
-        floor = _measured(real, held_out[held], seed=seed, labels=theirs, groups=groups, confidence=confidence)
-    distances = _kernel(real, fake, confidence), _kernel(real, held_out, confidence) if held_out is not None else None
-    lines = [_line(ke.KERNEL_DISTANCE, *distances)]
-    return (*lines, *(_line(metric, value[metric.name], floor.get(metric.name)) for metric in METRICS))
-
-
-METRICS = (fr.FRECHET, fr.FRECHET_INFINITY, nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, ve.VENDI, VENDI_CLASS, nb.INTRA_CLUSTER)
-
-
-def _measured(
-    real: np.ndarray, fake: np.ndarray, *, seed: int, labels: np.ndarray | None, groups: np.ndarray | None, confidence: float
-) -> dict[str, Interval | str]:
-    """An Interval (of no width where the metric has none), or why it was not measured, by the metric's name."""
-    names = (nb.PRECISION.name, nb.DENSITY.name, nb.RECALL.name, nb.COVERAGE.name)
-    found: dict[str, Interval | str]
+    others = fake if held_out is None else np.concatenate([fake, held_out])
+    told = np.concatenate([_known(labels, len(fake)), *([] if held_out is None else [_known(held_labels, len(held_out))])])
+    numbers = _Numbers(real, others, told)
+    ours, theirs = np.arange(len(fake)), np.arange(len(fake), len(others))
     try:
-        found = dict(subsampled(_by_neighbours, real, fake, seed=seed, groups=groups, confidence=confidence))
+        value, floor, apart = _with_intervals(numbers, ours, theirs, seed=seed, groups=groups, held_groups=held_groups, confidence=confidence)
+        why = ""
     except ValueError as few:
-        found = dict.fromkeys(names, str(few))
-    found[fr.FRECHET.name] = _number(lambda: fr.frechet(real, fake), len(fake))
-    found[fr.FRECHET_INFINITY.name] = _number(lambda: fr.frechet_infinity(real, fake, seed=seed).value, len(fake))
-    found[ve.VENDI.name] = _number(lambda: ve.vendi(fake), len(fake))
-    found[VENDI_CLASS.name] = "the images have no labels" if labels is None or (labels < 0).all() else _number(lambda: _within(fake, labels), len(fake))
-    found[nb.INTRA_CLUSTER.name] = _number(lambda: nb.intra_cluster(fake, nb.neighbourhood(real, fake).nearest_real), len(fake))
-    return found
+        value, floor, apart, why = *_without(numbers, ours, theirs, seed), {}, str(few)
+    lines = [_kernel(real, fake, held_out, confidence)]
+    for metric in METRICS:
+        if metric is fr.FRECHET_INFINITY:
+            lines.append(_infinity(real, *(others[_some(side, min(len(ours), len(theirs) or len(ours)), seed)] for side in (ours, theirs)), seed=seed))
+            continue
+        mine = value[metric.name]
+        if np.isnan(mine.value):
+            lines.append(Line(metric, None, note=numbers.why.get(metric.name, "some part of the images has no such number; fix: give more")))
+            continue
+        beside = floor.get(metric.name)
+        lines.append(Line(metric, _plain(mine), _plain(beside) if beside and not np.isnan(beside.value) else None, why, _spanned(apart.get(metric.name))))
+    return tuple(lines)
 
 
-def _by_neighbours(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
-    found = nb.neighbourhood(real, fake)
-    shares = (nb.PRECISION, nb.precision(found)), (nb.DENSITY, nb.density(found)), (nb.RECALL, nb.recall(found))
-    return {**{metric.name: interval.value for metric, interval in shares}, nb.COVERAGE.name: nb.coverage(found)}
+class _Numbers:
+    """All metrics of rows of the real images and rows of others, by name; nan where there are too few, and the first reason for it in `why`."""
+
+    def __init__(self, real: np.ndarray, others: np.ndarray, labels: np.ndarray) -> None:
+        self.real, self.others, self.labels = real, others, labels
+        self.why: dict[str, str] = {}
+
+    def __call__(self, real_rows: np.ndarray, rows: np.ndarray) -> Mapping[str, float]:
+        real, some = self.real[real_rows], self.others[rows]
+        found = {metric.name: np.nan for metric in BY_NEIGHBOURS}
+        try:
+            near = nb.neighbourhood(real, some)
+            for metric, share in ((nb.PRECISION, nb.precision), (nb.DENSITY, nb.density), (nb.RECALL, nb.recall)):
+                found[metric.name] = share(near).value
+            found[nb.COVERAGE.name] = nb.coverage(near)
+            found[nb.INTRA_CLUSTER.name] = nb.intra_cluster(some, near.nearest_real)
+        except ValueError as few:
+            for name in (name for name, value in found.items() if np.isnan(value)):
+                self.why.setdefault(name, str(few))
+        for metric, measure in (
+            (fr.FRECHET, lambda: fr.frechet(real, some)),
+            (ve.VENDI, lambda: ve.vendi(some)),
+            (VENDI_CLASS, lambda: self._within(some, rows)),
+        ):
+            try:
+                found[metric.name] = measure()
+            except ValueError as few:
+                found[metric.name] = np.nan
+                self.why.setdefault(metric.name, str(few))
+        return found
+
+    def _within(self, some: np.ndarray, rows: np.ndarray) -> float:
+        """Mean of the Vendi scores of the classes that have two images."""
+        labels = self.labels[rows]
+        if (labels < 0).all():
+            raise ValueError("the images have no labels")
+        scores = [score for k, score in ve.vendi_by_class(some, labels).items() if k >= 0 and score is not None]
+        if not scores:
+            raise ValueError("needs 2 images of a class, has none; fix: give more")
+        return float(np.mean(scores))
 
 
-def _within(fake: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the Vendi scores of the classes that have two images."""
-    scores = [score for k, score in ve.vendi_by_class(fake, labels).items() if k >= 0 and score is not None]
-    if not scores:
-        raise ValueError("needs 2 images of a class, has none; fix: give more")
-    return float(np.mean(scores))
+Named = Mapping[str, Interval]
 
 
-def _kernel(real: np.ndarray, other: np.ndarray, confidence: float) -> Interval | str:
+def _with_intervals(
+    numbers: _Numbers, ours: np.ndarray, theirs: np.ndarray, *, seed: int, groups: np.ndarray | None, held_groups: np.ndarray | None, confidence: float
+) -> tuple[Named, Named, Named]:
+    """Value, floor, and how far the first lies above the second. ours, theirs: rows of the others; theirs may be empty."""
+    real = np.arange(len(numbers.real))
+    if not len(theirs):
+        return subsampled(numbers, real, ours, seed=seed, groups=groups, confidence=confidence), {}, {}
+    found = at_equal_n(numbers, real, ours, theirs, seed=seed, groups=groups, held_groups=held_groups, confidence=confidence)
+    return found.value, found.floor, found.excess
+
+
+def _without(numbers: _Numbers, ours: np.ndarray, theirs: np.ndarray, seed: int) -> tuple[Named, Named]:
+    """The same at equal n, as intervals of no width."""
+    real, n = np.arange(len(numbers.real)), min(len(ours), len(theirs) or len(ours))
+    sides = [{name: Interval(v, v, v, n) for name, v in numbers(real, _some(side, n, seed)).items()} if len(side) else {} for side in (ours, theirs)]
+    return sides[0], sides[1]
+
+
+def _infinity(real: np.ndarray, fake: np.ndarray, held_out: np.ndarray, *, seed: int) -> Line:
+    found: list[Interval | None] = []
+    for side in (fake, held_out):
+        try:
+            value = fr.frechet_infinity(real, side, seed=seed).value
+        except ValueError as few:
+            if side is fake:
+                return Line(fr.FRECHET_INFINITY, None, note=str(few))
+            found.append(None)
+        else:
+            found.append(Interval(value, value, value, len(side)))
+    return Line(fr.FRECHET_INFINITY, found[0], found[1])
+
+
+def _kernel(real: np.ndarray, fake: np.ndarray, held_out: np.ndarray | None, confidence: float) -> Line:
     try:
-        return ke.kernel_distance(real, other, confidence=confidence)
+        value = ke.kernel_distance(real, fake, confidence=confidence)
+        return Line(ke.KERNEL_DISTANCE, value, ke.kernel_distance(real, held_out, confidence=confidence) if held_out is not None else None)
     except ValueError as few:
-        return str(few)
+        return Line(ke.KERNEL_DISTANCE, None, note=str(few))
 
 
-def _number(measure: Callable[[], float], n: int) -> Interval | str:
-    try:
-        value = measure()
-    except ValueError as few:
-        return str(few)
-    return Interval(value, value, value, n)
+def _known(labels: np.ndarray | None, n: int) -> np.ndarray:
+    return np.full(n, -1, dtype=np.int64) if labels is None else labels
 
 
-def _line(metric: Metric, value: Interval | str, floor: Interval | str | None) -> Line:
-    if isinstance(value, str):
-        return Line(metric, None, note=value)
-    return Line(metric, value, floor if isinstance(floor, Interval) else None)
+def _some(rows: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """At most n of the rows, by the seed, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:n])
+
+
+def _plain(found: Interval) -> Interval:
+    """The interval; of no width where a draw had no such number."""
+    return found if np.isfinite([found.low, found.high]).all() else Interval(found.value, found.value, found.value, found.n)
+
+
+def _spanned(found: Interval | None) -> Interval | None:
+    return found if found is not None and np.isfinite([found.low, found.high]).all() else None

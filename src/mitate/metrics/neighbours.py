@@ -16,6 +16,7 @@ import numpy as np
 
 from mitate.metrics.intervals import Interval, quantile_t, wilson
 from mitate.metrics.nearest import BLOCK, Tiles, across, clouds, squared_radii
+from mitate.metrics.subsampling import SUBSAMPLED
 from mitate.score import Metric
 
 K = 5
@@ -26,9 +27,9 @@ GIVEN_FAKE = "Wilson 1927, over real images, for this synthetic set"
 PRECISION = Metric("precision", "fidelity", "higher", LEAST, GIVEN_REAL, "Kynkaanniemi et al. 2019, eq. 2, with < and k = 5 (prdc)")
 RECALL = Metric("recall", "diversity", "higher", LEAST, GIVEN_FAKE, "Kynkaanniemi et al. 2019, eq. 2, with < and k = 5 (prdc)")
 DENSITY = Metric("density", "fidelity", "higher", LEAST, "Student's t over synthetic images, for this real set", "Naeem et al. 2020, with k = 5 (prdc)")
-COVERAGE = Metric("coverage", "diversity", "higher", LEAST, "none: radii tie the real images together", "Naeem et al. 2020, with k = 5 (prdc)")
+COVERAGE = Metric("coverage", "diversity", "higher", LEAST, SUBSAMPLED, "Naeem et al. 2020, with k = 5 (prdc)")
 AUTHENTICITY = Metric("authenticity", "privacy", "higher", LEAST, GIVEN_REAL, "after Alaa et al. 2022; AuthPct of Stein et al. 2023")
-INTRA_CLUSTER = Metric("intra_cluster", "diversity", "higher", LEAST, "none", "after Ojha et al. 2021, with features in place of LPIPS")
+INTRA_CLUSTER = Metric("intra_cluster", "diversity", "higher", LEAST, SUBSAMPLED, "after Ojha et al. 2021, with features in place of LPIPS")
 
 
 @dataclass(frozen=True)

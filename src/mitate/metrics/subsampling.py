@@ -8,7 +8,12 @@ Wolf 1999). Both sides are drawn in the same proportion, so that one factor serv
 The interval is for what the number is *on average at this n*, not for what it would be with endless images: bias that depends on n
 (Frechet falls, Vendi rises with n) is in the value and in its interval alike. So the floor must be measured at the same n.
 
-Measured (benchmarks/set_interval_coverage.py; Gaussian sets and features of photographs, 30 to 1,000 images a side): @@@.
+How often they hold the truth is measured (benchmarks/set_interval_coverage.py: Gaussian sets of 16 and 64 columns and features of photographs,
+30 to 1,000 images a side). Draws of 80 % hold it in 0.95 to 1.00 of the worlds of all settings together, for every metric tried, and in no
+setting fall below 0.915. They are wide rather than narrow: half as wide again where the two sets are alike, since there the first order
+vanishes and the second is counted about twice (Frechet, Vendi), and for what hangs on single neighbours (recall, intra-cluster
+distance). With replacement the bootstrap's quantiles held coverage in 0.41 of worlds, Vendi in 0.14, Frechet in 0.09, intra-cluster
+distance in none; Wilson's interval over one side held authenticity in 0.77, precision and recall in 0.90.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ import numpy as np
 
 from mitate.metrics.intervals import Interval, quantile_t
 
+SUBSAMPLED = "parts drawn without replacement (Politis, Romano and Wolf 1999), for the average at this n"
 Statistic = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 DRAWS = 50
 MOST = 2000  # images of a side in a draw
@@ -29,10 +35,9 @@ LEAST = 20  # images on a side
 LEAST_GROUPS = 5
 PARTS = 4  # where more images are held than are needed, at most so many parts of them are averaged
 SHARES = frozenset({"precision", "recall", "coverage", "authenticity", "neighbour_accuracy"})  # lie in 0 to 1: Wilson's form keeps their intervals there
-
-SHARE = 0.8  # of the images or groups in a draw: holds for every metric named here
-HALF = 0.5  # narrower, and a quarter of the work, for these; too narrow for density, and for Vendi where half the images are fewer than columns
-BY_HALVES = frozenset({"precision", "recall", "coverage", "authenticity", "distance_ratio", "intra_cluster", "neighbour_accuracy"})
+SHARE = 0.8  # of the images or groups in a draw: holds for every metric tried
+HALF = 0.5  # a fifth narrower and less work, for `BY_HALVES` from 100 images a side on; too narrow for density, for precision among clumps, for small Vendi
+BY_HALVES = frozenset({"recall", "coverage", "distance_ratio", "intra_cluster", "neighbour_accuracy"})
 
 
 def subsampled(
@@ -55,7 +60,8 @@ def subsampled(
     [n]: real images that came from one patient or plant; whole groups are drawn, and the synthetic images in the groups' proportion.
 
     The value is that of the whole sets; the interval is Student's around it, for the names in `SHARES` in Wilson's form. Degrees of
-    freedom count both the draws and the images. The same seed gives the same draws. Raises ValueError below 20 images or 5 groups.
+    freedom count both the draws and the images. The same seed gives the same draws. A number that is nan in some draw has no interval: both
+    ends are nan. Raises ValueError below 20 images or 5 groups.
     """
     sides = _Side.of("real", len(real), groups), _Side.of("synthetic", len(fake), None)
     return _intervals(lambda rows: statistic(real[rows[0]], fake[rows[1]]), sides, seed, share, draws, most, confidence)
@@ -223,7 +229,7 @@ class _Spread:
 
     def interval(self, name: str, value: float, column: np.ndarray, n: int) -> Interval:
         value, variance = float(value), self.factor * float(column.var(ddof=1))
-        if name not in SHARES:
+        if name not in SHARES or math.isnan(variance):
             return self._around(value, variance, n)
         low, high = wilson_form(value, variance, units=self.units, df=self.df, confidence=self.confidence)
         return Interval(value, low, high, n, se_images=math.sqrt(variance), df_images=self.df)
@@ -231,7 +237,7 @@ class _Spread:
     def difference(self, name: str, value: float, column: np.ndarray, n: int) -> Interval:
         """Of two shares at least the spread of one image: two sets that both score 1 are not for certain alike."""
         least = 1 / self.units**2 if name in SHARES else 0.0
-        return self._around(float(value), max(least, self.factor * float(column.var(ddof=1))), n)
+        return self._around(float(value), float(np.maximum(least, self.factor * column.var(ddof=1))), n)
 
     def _around(self, value: float, variance: float, n: int) -> Interval:
         half = quantile_t(0.5 + self.confidence / 2, self.df) * math.sqrt(variance)

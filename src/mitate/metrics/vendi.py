@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import linalg
 
+from mitate.metrics.subsampling import SUBSAMPLED
 from mitate.score import Metric
 
 LEAST = 2
 BLOCK = 1024
 
-VENDI = Metric("vendi", "diversity", "higher", LEAST, "none: grows with n; compare at equal n", "Friedman and Dieng 2023, with the cosine kernel")
+VENDI = Metric("vendi", "diversity", "higher", LEAST, SUBSAMPLED, "Friedman and Dieng 2023, with the cosine kernel")
 
 
 def vendi(points: np.ndarray, *, block: int = BLOCK) -> float:
