@@ -66,12 +66,23 @@ def test_a_set_of_copies_cannot_be_told_apart() -> None:
     assert found.auc.low < 0.45 and found.auc.high > 0.55 and not found.twins, "0.5 exactly, and still not certain"
 
 
-def test_near_copies_are_named_as_twins_and_not_praised() -> None:
+def test_near_copies_share_a_fold_and_farther_ones_are_named_as_twins() -> None:
     real = normal(60, 100, 0)
-    found = st.told_apart(real, real + 1e-3 * normal(60, 100, 1), seed=0)
-    assert found.auc.value < 0.3 and found.twins
-    told = st.told_apart(real, real + 1e-3 * normal(60, 100, 1), seed=0, groups=np.arange(60), fake_groups=np.arange(60))
-    assert 0.4 < told.auc.value < 0.6 and not told.twins, "known twins share a group"
+    near = st.told_apart(real, real + 1e-3 * normal(60, 100, 1), seed=0)
+    assert 0.4 < near.auc.value < 0.6 and not near.twins
+    far = real + 0.8 * normal(60, 100, 1)  # 0.64 of what lies between a real image and its nearest other
+    found = st.told_apart(real, far, seed=0)
+    assert found.auc.value < 0.4 and found.twins, "below 0.5 is no praise"
+    told = st.told_apart(real, far, seed=0, groups=np.arange(60), fake_groups=np.arange(60))
+    assert told.auc.value > 0.4 and not told.twins, "known twins share a group"
+
+
+def test_a_few_images_again_and_again_are_no_style() -> None:
+    """Twenty of the real kind, six times each: a classifier that saw one of the six would know the others by heart."""
+    fake = np.repeat(normal(20, 50, 1), 6, axis=0) + 0.05 * normal(120, 50, 2)
+    found = st.told_apart(normal(120, 50, 0), fake, seed=0)
+    assert found.auc.low < 0.5 and found.auc.df_images == 19
+    assert all(len(set(found.fake_folds[6 * k : 6 * k + 6])) == 1 for k in range(20))
 
 
 def test_images_of_a_group_stay_in_one_fold() -> None:

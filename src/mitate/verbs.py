@@ -363,7 +363,7 @@ VERBS: dict[str, Verb] = {
     "features": Verb(_features, 1),
     "likeness": Verb(axes.likeness, 2),
     "leakage": Verb(axes.leakage, 1),
-    "look": Verb(axes.look, 1),
+    "look": Verb(axes.look, 2),
     "pace": Verb(axes.pace, 1),
     "train": Verb(_train, 1),
     "predict": Verb(_predict, 1),

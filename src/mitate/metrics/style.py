@@ -19,6 +19,7 @@ from scipy import optimize, sparse, special
 
 from mitate.metrics.frechet import frechet
 from mitate.metrics.intervals import Interval, quantile_t
+from mitate.metrics.neighbours import radii
 from mitate.metrics.subsampling import wilson_form
 from mitate.score import Metric
 
@@ -26,6 +27,7 @@ FOLDS = 5
 LEAST = 20  # images on either side
 LEAST_GROUPS = 10  # patients, plants, or different images, on either side
 NOUGHT = 1e-9  # a score nearer to 0 is rounding
+NEAR = 0.5  # of the median distance of a real image to its nearest other, as the pilot's copies
 PENALTY = 1.0  # of the squared length of the coefficients, beside the sum of the losses (scikit-learn's 1 / C)
 BLOCK = 256  # images at a time
 SIDE = 8  # pixels; a smaller image has no spectrum to speak of
@@ -82,8 +84,10 @@ def told_apart(
     """Cross-validated AUC and balanced accuracy of logistic regression between two sets of features. 0 to 1, 0.5 when it cannot tell.
 
     real [n, d], fake [m, d]: features of one extractor. groups [n], fake_groups [m]: numbers of what came from one patient or plant; equal
-    numbers on the two sides are one group. A group, and all exact copies of an image, stay in one fold: an image tested by a
-    classifier that learnt its copy under the other name scores far below 0.5. Near copies still do so (`Apart.twins`); below 0.5 is no praise.
+    numbers on the two sides are one group. A group stays in one fold, and so do near copies: images nearer to each other than half of what lies
+    between a real image and its nearest other (the median). Else a few images drawn again and again would be known by heart, which is a
+    lack of diversity and no style, and an image tested by a classifier that learnt its copy under the other name would score far below 0.5
+    (as copies that escape this still do: `Apart.twins`); below 0.5 is no praise.
 
     The AUC is the mean of those within the folds: scores of two classifiers are not compared. Columns are standardised by the training
     folds, both sides weigh the same, the penalty is fixed. A number above 0.5 says that something differs, not that anybody sees it.
@@ -151,11 +155,7 @@ class _Classifier:
         """The minimum of 1/2 penalty |w|^2 + the sum of the log losses, each side's weighing half of all; the intercept is free."""
         x = np.concatenate([real, fake]).astype(np.float64)
         n, m = len(real), len(fake)
-        centre, scale = x.mean(axis=0), x.std(axis=0)
-        scale[scale <= 1e-12 * np.abs(centre)] = 1.0
-        scale[scale == 0] = 1.0
-        x -= centre
-        x /= scale
+        x, centre, scale = _standardised(x)
         side = np.repeat([-1.0, 1.0], [n, m])
         share = np.repeat([(n + m) / (2 * n), (n + m) / (2 * m)], [n, m])
 
@@ -172,21 +172,42 @@ class _Classifier:
         return ((points - self.centre) / self.scale) @ self.weights + self.intercept
 
 
+def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns less their means and over their deviations, and these; a column of one value is only centred. x: float64, overwritten."""
+    centre, scale = x.mean(axis=0), x.std(axis=0)
+    scale[scale <= 1e-12 * np.abs(centre)] = 1.0
+    scale[scale == 0] = 1.0
+    x -= centre
+    x /= scale
+    return x, centre, scale
+
+
 def _clusters(real: np.ndarray, fake: np.ndarray, groups: np.ndarray | None, fake_groups: np.ndarray | None) -> np.ndarray:
-    """A number for each image, real ones first: the same for images of one group and for exact copies. int64 [n + m]."""
-    n, total = len(real), len(real) + len(fake)
-    parent = np.arange(total)
+    """A number for each image, real ones first: the same for images of one group and for near copies. int64 [n + m]."""
+    total = len(real) + len(fake)
     first: dict[object, int] = {}
     edges = []
-    for i in range(total):
-        points, given, j = (real, groups, i) if i < n else (fake, fake_groups, i - n)
-        keys: list[object] = [points[j].astype(np.float64).tobytes()]
+    for i, point in enumerate((*real, *fake)):
+        edges.append((i, first.setdefault(point.astype(np.float64).tobytes(), i)))
+        given, j = (groups, i) if i < len(real) else (fake_groups, i - len(real))
         if given is not None:
-            keys.append(int(given[j]))
-        edges += [(i, first.setdefault(key, i)) for key in keys]
-    a, b = np.array(edges).T
+            edges.append((i, first.setdefault(int(given[j]), i)))
+    a, b = np.concatenate([np.array(edges), _near(real, fake)]).T
     links = sparse.coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(total, total))
-    return sparse.csgraph.connected_components(links, directed=False)[1].astype(np.int64) if len(parent) else parent
+    return sparse.csgraph.connected_components(links, directed=False)[1].astype(np.int64)
+
+
+def _near(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
+    """Pairs of near copies, int64 [pairs, 2]."""
+    points = _standardised(np.concatenate([real, fake]).astype(np.float64))[0]
+    within = NEAR * float(np.median(radii(points[: len(real)], ks=(1,))))
+    squares = np.einsum("ij,ij->i", points, points)
+    found = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(points), BLOCK):
+        some = slice(start, start + BLOCK)
+        apart = squares[some, None] + squares[None] - 2.0 * points[some] @ points.T
+        found.append(np.argwhere(apart < within * within) + (start, 0))
+    return np.concatenate(found)
 
 
 def _folds(real: np.ndarray, fake: np.ndarray, folds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
