@@ -12,7 +12,7 @@ import pytest
 
 import mitate as mi
 from mitate.errors import DataError, SettingError
-from mitate.score import Assessment
+from mitate.score import Assessment, Score
 from mitate.store import Store
 from mitate.studies import assess as study
 
@@ -195,3 +195,31 @@ def test_marked_images_are_refused_as_real_ones(tmp_path: Path, own_store: Path)
     with pytest.raises(DataError) as wrong:
         study.assess(asked, store=Store.find(), workers=0)
     assert "carry a mark" in wrong.value.message
+
+
+def beside(metric: str, axis: str, state: str | None) -> Score:
+    """A score whose difference to its floor is worse, better, or not told apart."""
+    ends = {"worse": (-0.2, -0.1), "better": (0.1, 0.2), "not told apart": (-0.1, 0.1), None: (None, None)}[state]
+    return Score(metric, axis, "x", 0.5, n=9, floor=0.5 + (0.15 if state == "worse" else -0.15), apart_low=ends[0], apart_high=ends[1], better="higher")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("gain", "recognised", "state"),
+    [
+        ("better", "worse", "better"),
+        ("worse", "better", "worse"),
+        ("not told apart", "worse", "worse"),
+        ("not told apart", "better", "not told apart"),
+        ("not told apart", "not told apart", "not told apart"),
+    ],
+)
+def test_the_gain_decides_on_utility_and_labels_where_it_cannot(gain: str, recognised: str, state: str) -> None:
+    scores = [beside("gain", "utility", gain), beside("recognised", "utility", recognised)]
+    assert study._state("utility", scores, study.HEADLINES["utility"]) == state
+
+
+def test_diversity_rests_on_recall_only_where_images_look_real() -> None:
+    recall, around = beside("recall", "diversity", "worse"), beside("intra_cluster", "diversity", "not told apart")
+    for fidelity, state in (("not told apart", "worse"), ("worse", "not told apart")):
+        heads = study._headlines("diversity", [beside("density", "fidelity", fidelity), recall, around])
+        assert study._state("diversity", [recall, around], heads) == state

@@ -16,7 +16,7 @@ from mitate.report.measure import POINTS, SHARE, Measures, unit_of
 from mitate.report.numbers import as_mapping, as_number, say_count
 from mitate.report.words import Words
 from mitate.score import Assessment, Score
-from mitate.studies.assess import AXES, HEADLINES
+from mitate.studies.assess import AXES, HEADLINES, UNLIKE
 
 CODES = {
     "leaks": "leaks", "no leak found": "clean", "worse": "worse", "better": "better", "not told apart": "same", "measured": "measured",
@@ -115,7 +115,7 @@ class AxisParts(Measures):
     def _headlines(self, axis: str) -> tuple[str, ...]:
         """The measures that an axis's state rests on; of privacy, those of the attack that its verdict names."""
         if axis != "privacy":
-            return HEADLINES.get(axis, ())
+            return tuple(map(str, self.states.get(axis, {}).get("rests_on") or HEADLINES.get(axis, ())))
         attack = ATTACKS.get(str(self.states.get("privacy", {}).get("attack") or ""))
         return (attack, *(("members_caught_at_1_in_100", "members_caught_at_1_in_1000") if attack == ATTACKS["ratio"] else ())) if attack else ()
 
@@ -131,6 +131,8 @@ class AxisParts(Measures):
             return self.w("assess.answer.efficiency.rate", rate=self.say(rate.metric, rate.value))
         if axis == "utility" and code in ("worse", "better", "same"):
             return self._use(code)
+        if axis == "diversity" and code in ("worse", "better", "same") and self._headlines(axis) == UNLIKE:
+            return self.w(f"assess.answer.diversity.unlike.{code}")
         if code == "bare":
             why = self.w("assess.no_interval" if "held_out" in self.sets else "assess.no_floor")
             return self.w("assess.answer.bare", why=self.translated(str(said.get("why") or "")) or why)

@@ -245,12 +245,13 @@ def _features(digest: str, role: str, extractor: Mapping[str, Any], weights: str
 # the answer -----------------------------------------------------------------------------------------------------------
 
 HEADLINES = {  # the scores that an axis's state rests on; privacy's rests on an attack
-    "fidelity": ("kernel_distance", "precision"),  # precision alone is fooled by balls around odd real images
+    "fidelity": ("precision", "density"),  # precision alone is fooled by large balls around odd real images; one such ball adds little to density
     "diversity": ("recall", "coverage"),
     "style": ("told_apart",),
     "utility": ("gain", "recognised"),
     "robustness": ("robust_accuracy", "corrupted_accuracy"),
 }
+UNLIKE = ("intra_cluster",)  # diversity's where fidelity is worse: images that do not look real are near no real one, however varied they are
 STATES = ("worse", "better", "not told apart", "not measured")
 PRIVACY_STATES = ("leaks", "no leak found", "not measured")
 AXIS_STATES = {axis: PRIVACY_STATES if axis == "privacy" else ("measured", "not measured") if axis == "efficiency" else STATES for axis in AXES}
@@ -281,7 +282,9 @@ def _assessment(asked: Assess, sets: Sets, plan: _Plan, found: Mapping[Job, Entr
         if axis not in asked.axes:
             continue
         mine = [s for s in scores if s.axis == axis]
-        axes[axis] = privacy if axis == "privacy" else {"state": _state(axis, mine), "why": why.get(axis, "") if not mine else ""}
+        heads = _headlines(axis, scores)
+        state = {"state": _state(axis, mine, heads), "why": why.get(axis, "") if not mine else "", "rests_on": list(heads)}
+        axes[axis] = privacy if axis == "privacy" else state
     facts = {
         "asked": plain(asked), "subject": subject, "size": plan.size, "channels": plan.channels, "features": dict(plan.extractor),
         "sets": {role: _told(images) for role, images in (("synthetic", sets.fakes), ("real", sets.real), ("held_out", sets.held_out)) if images is not None},
@@ -291,16 +294,29 @@ def _assessment(asked: Assess, sets: Sets, plan: _Plan, found: Mapping[Job, Entr
     return Assessment(subject, tuple(sorted(scores, key=lambda s: order[s.axis])), facts)
 
 
-def _state(axis: str, scores: Sequence[Score]) -> str:
-    """What an axis comes to: worse where a headline is, better where all are. `not told apart` is no proof of likeness."""
+def _headlines(axis: str, scores: Sequence[Score]) -> tuple[str, ...]:
+    """The scores that an axis's state rests on."""
+    unlike = any(s.beside == "worse" for s in scores if s.axis == "fidelity" and s.metric in HEADLINES["fidelity"])
+    return UNLIKE if axis == "diversity" and unlike else HEADLINES.get(axis, ())
+
+
+def _state(axis: str, scores: Sequence[Score], heads: Sequence[str]) -> str:
+    """What an axis comes to: worse where a headline is, better where all are. `not told apart` is no proof of likeness.
+
+    Of utility the gain decides, where it can be told from none; wrong labels count where it cannot.
+    """
     if not any(s.value is not None for s in scores):
         return "not measured"
     if axis == "efficiency":
         return "measured"
-    heads = [s.beside for s in scores if s.metric in HEADLINES[axis] and s.beside is not None]
-    if not heads:
+    found = {s.metric: s.beside for s in scores if s.metric in heads and s.beside is not None}
+    if not found:
         return "not measured"
-    return "worse" if "worse" in heads else "better" if set(heads) == {"better"} else "not told apart"
+    if found.get(utility.GAIN.name) in ("better", "worse"):
+        return str(found[utility.GAIN.name])
+    if axis == "utility":
+        return "worse" if "worse" in found.values() else "not told apart"
+    return "worse" if "worse" in found.values() else "better" if set(found.values()) == {"better"} else "not told apart"
 
 
 def _told(images: ImageSet) -> dict[str, Any]:
