@@ -133,12 +133,12 @@ def test_two_way_is_the_t_interval_when_only_replicates_vary() -> None:
 
 
 def test_replicates_that_agree_by_luck_borrow_the_spread_of_other_arms() -> None:
-    """Own variance 0 with three replicates: 0.5 of 2.5 degrees of freedom are the other arms'."""
+    """Own variance 0 with three replicates: 0.4 of 2.4 degrees of freedom are the other arms'."""
     table = np.tile(np.array([0.0, 1.0] * 50), (3, 1))
     alone, lent = two_way(table, confidence=0.95), two_way(table, confidence=0.95, typical=0.04)
     assert alone.se_replicates == 0.0
-    assert lent.se_replicates == pytest.approx(np.sqrt(0.04 * 0.5 / 2.5 / 3))
-    assert lent.se_images == alone.se_images and lent.df_replicates == 2.0
+    assert lent.se_replicates == pytest.approx(np.sqrt(0.04 * 0.4 / 2.4 / 3))
+    assert lent.se_images == pytest.approx(alone.se_images) and lent.df_replicates == 2.0
 
 
 @pytest.mark.parametrize("replicates", [2, 3, 10])
@@ -149,7 +149,7 @@ def test_borrowing_never_makes_an_interval_narrower(replicates: int) -> None:
     for typical in (0.0, 1e-4, 0.05, 3.0):
         lent = two_way(table, confidence=0.95, typical=typical)
         assert lent.low <= own.low and lent.high >= own.high
-    assert borrowed(0.2, 0.1, replicates) == 0.2 and borrowed(0.1, 0.2, 3) == pytest.approx((2 * 0.1 + 0.5 * 0.2) / 2.5)
+    assert borrowed(0.2, 0.1, replicates) == 0.2 and borrowed(0.1, 0.2, 3) == pytest.approx((2 * 0.1 + 0.4 * 0.2) / 2.4)
 
 
 def test_two_way_on_many_images_is_what_the_written_out_table_of_residuals_gives() -> None:

@@ -542,7 +542,7 @@ def test_the_measured_spread_of_replicates_is_what_the_overlap_was_multiplied_on
     gain = stages.gain_on_test(state, state.candidate, confidence=0.95, groups=None)
     variances = {a: state.test.paired(a, state.baseline).mean(axis=1).var(ddof=1) for a in state.arms[1:]}
     own, others = variances[state.candidate], [v for a, v in variances.items() if a != state.candidate]
-    sd = np.sqrt(max(own, (4 * own + 0.5 * np.median(others)) / 4.5))
+    sd = np.sqrt(max(own, (4 * own + 0.4 * np.median(others)) / 4.4))
     assert gain.se_replicates == pytest.approx(sd * np.sqrt(1 / 5 + 0.4))
     spread = {"row_sd": sd, "image_variance": gain.se_images**2 * 100, "overlap": 0.4}
     expected = gates.smaller_by(test_images=100, replicates=5, confidence=0.95, **spread)

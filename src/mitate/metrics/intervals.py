@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-BORROWED = 0.5  # degrees of freedom that a typical other arm's spread counts for
+BORROWED = 0.4  # degrees of freedom that a typical other arm's spread counts for
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _parts(v_rows: Any, v_images: Any, both: Any, least: float) -> tuple[Any, An
 def borrowed(own: float, typical: float, replicates: int) -> float:
     """The variance of a row mean, kept from being small by luck: the arm's own, or its blend with that of a typical other arm where that is larger.
 
-    Three replicates that had the same luck agree by chance, and their own variance then says next to nothing. The other arm's counts as half a
+    Three replicates that had the same luck agree by chance, and their own variance then says next to nothing. The other arm's counts as 0.4 of a
     degree of freedom beside the replicates - 1 of the arm's own (the moderated variance of Smyth 2004, with a fixed small prior weight).
     """
     return max(own, ((replicates - 1) * own + BORROWED * typical) / (replicates - 1 + BORROWED))
