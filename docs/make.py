@@ -51,7 +51,8 @@ def cli_page() -> str:
         "| Code | When |\n|---|---|",
         "| 0 | the command did its work (a verdict of any kind, unless `--exit-code`) |",
         "| 1 | `mitate verify` found damage |",
-        f"| 2 | an error with a `fix:` line ([errors](errors.md)) |\n| 130 | interrupted |\n| with `--exit-code` | {codes} |",
+        f"| 2 | an error with a `fix:` line ([errors](errors.md)) |\n| 10 | `mitate assess --fail-if` where a condition held, `mitate scan --fail` where an "
+        f"image was found |\n| 130 | interrupted |\n| with `--exit-code` | {codes} |",
         "\n## Environment\n",
         "| Variable | Meaning |\n|---|---|",
         "| `MITATE_HOME` | the store's folder; without it the nearest `.mitate` upward from here, else a new one here |",

@@ -12,14 +12,14 @@ import pytest
 SRC = Path(__file__).parent.parent / "src" / "mitate"
 LAYERS = [
     ["errors"],
-    ["settings", "registry", "store", "progress", "runtime", "codec", "fitting"],
+    ["settings", "registry", "store", "progress", "runtime", "marks", "codec", "fitting"],
     ["images"],
     ["generator", "adapter", "score", "recipe", "study", "cards"],
     ["sets"],
     ["intake", "generators", "metrics", "training", "adapters"],
     ["features"],
-    ["verbs", "axes"],
-    ["engine", "fitted"],
+    ["verbs", "axes", "leaks"],
+    ["engine", "fitted", "drawn"],
     ["studies"],
     ["report"],
     ["api"],

@@ -33,6 +33,8 @@ _PUBLIC = {
     "pilot": "mitate.api:pilot",
     "volume": "mitate.api:volume",
     "assess": "mitate.api:assess",
+    "scan": "mitate.api:scan",
+    "audit": "mitate.api:audit",
     "run": "mitate.api:run",
     "report": "mitate.api:report",
     "Run": "mitate.study:Run",

@@ -1,4 +1,4 @@
-"""The studies from Python: pilot, volume, assess, run, report. A word of the command line is one call here."""
+"""The studies from Python: pilot, volume, assess, scan, audit, run, report. A word of the command line is one call here."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from mitate.study import Run
 if TYPE_CHECKING:
     from mitate.intake.opening import Source
 
+    from mitate.intake.scanning import Scan
+    from mitate.progress import Progress
+    from mitate.studies.audit import Audit
 
 def pilot(
     data: Source | None = None,
@@ -128,7 +131,56 @@ def assess(
         fakes=_told(fakes), real=_told(real), held_out=_told(held_out) if held_out is not None else "", features=features, axes=tuple(axes), size=size,
         per_class=per_class, replicates=replicates, steps=steps, seed=seed,
     )  # fmt: skip
-    return assess_sets(asked, store=store or Store.find(), fakes=fakes, real=real, held_out=held_out, workers=workers)
+    return assess_sets(asked, store=store or Store.find(), fakes=fakes, real=real, held_out=held_out, foreign=foreign, workers=workers)
+
+
+def scan(
+    images: Source,
+    *,
+    known: Sequence[Source] = (),
+    generators: Sequence[str | Fitted] = (),
+    per_class: int = 0,
+    stored: bool = True,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Scan:
+    """Synthetic images that came back as real: a verdict on every image of a folder, file or set. Nothing is moved or deleted.
+
+    Marks in the files always count. Copies, also cropped, mirrored, re-encoded or resized ones, are sought of `known` (folders, files or
+    sets of synthetic images), of kept generators' images (stored, or drawn now: `per_class` of each class, 200 where 0), and, with
+    `stored`, of everything that mitate drew and the store still holds. `print(result)` sums it up; `result.found` are names.
+    """
+    from mitate.drawn import DRAWN, known_of, known_sets
+    from mitate.intake.scanning import Known, listing_of, scan_listing
+
+    store = store or Store.find()
+    if per_class < 0:
+        raise SettingError(f"per_class is {per_class}.", fix="give 1 or more, or 0 for 200")
+    sets = [Known(_told(one), listing_of(one)) for one in known]
+    for one in generators:
+        sets += known_of(one, store=store, per_class=per_class or DRAWN, progress=progress)
+    if stored:
+        there = {k.listing.rows[0].stamp for k in sets}
+        sets += [k for k in known_sets(store) if k.listing.rows[0].stamp not in there]
+    return scan_listing(listing_of(images), sets, store=store, progress=progress)
+
+
+def audit(
+    kind: Any, images: Source, *, canaries: int = 200, seed: int = 0, size: int = 0, store: Store | None = None, progress: Progress | None = None
+) -> Audit:
+    """A lower bound on the epsilon of differential privacy that a fit of `kind` (`mi.VAE()`, ...) on these images can have had.
+
+    Pictures that look like nothing else are planted, each by its own coin, and sought in the fitted generator, which is then thrown away.
+    images: a set, or what `open_images` takes (its train split, where there is one). canaries: how many are made; more can show more, and change
+    more of what is learnt. size: pixels (0: the images' own, at most 64).
+    `print(result)` sums it up. Raises DataError or SettingError for what cannot be used.
+    """
+    from mitate.intake.opening import list_source, open_images
+    from mitate.studies.audit import audit as audit_kind
+
+    if not isinstance(images, ImageSet):
+        images = open_images(images, split="train" if any(row.split == "train" for row in list_source(images).rows) else None)
+    return audit_kind(kind, images, canaries=canaries, seed=seed, size=size, store=store, progress=progress)
 
 
 def run(plan: Plan | VolumePlan, folder: str | Path, *, workers: int | None = None) -> Run:

@@ -204,6 +204,43 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
 
 @app.command()
 @click.argument("kind")
+@app.command()
+@click.argument("images")
+@click.option("--known", multiple=True, help="Folder or file of images known to be synthetic.")
+@click.option("--generator", "generators", multiple=True, help="Kept generator: its stored images, or fresh ones where none are stored.")
+@click.option("--per-class", type=click.IntRange(min=0), default=0, help="Images of each class that such a generator draws.  [default: 200]")
+@click.option("--no-store", is_flag=True, help="Leave out what this store has drawn otherwise.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the verdict on every image there.")
+@click.option("--drop-list", type=click.Path(path_type=Path), help="Write the names of the images found there, one a line.")
+@click.option("--fail", is_flag=True, help="Exit with 10 where any is found.")
+def scan(
+    images: str,
+    known: tuple[str, ...],
+    generators: tuple[str, ...],
+    per_class: int,
+    no_store: bool,
+    json_file: Path | None,
+    drop_list: Path | None,
+    fail: bool,
+) -> None:
+    """Find synthetic images that came back as real: IMAGES (a folder, file or name) by marks and as copies of known synthetic sets."""
+    from mitate.api import scan as scan_images
+    from mitate.intake.scanning import check_places, write_drop_list, write_scan
+    from mitate.progress import Line
+
+    check_places(json_file, drop_list)
+    line = Line(1.0, title="scan")
+    found = scan_images(images, known=known, generators=generators, per_class=per_class, stored=not no_store, progress=line)
+    line.close()
+    click.echo(str(found))
+    if json_file is not None:
+        write_scan(found, json_file)
+    if drop_list is not None:
+        write_drop_list(found, drop_list)
+    if fail and found.found:
+        sys.exit(EXIT["stop"])
+
+
 @click.argument("images")
 @click.option("--as", "name", required=True, help="Name to keep it under.")
 @click.option("-o", "options", multiple=True, help="A setting of the kind as name=value, for instance -o steps=2000.")

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from mitate.errors import DataError
+from mitate.marks import has_manifest, mark_of
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; above this a small file can fill the memory ("decompression bomb")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the suffix: Pillow's EPS reader would start Ghostscript
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-SYNTHETIC_TYPES = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
@@ -37,6 +37,7 @@ class Picture:
     pixels: np.ndarray  # uint8 [h, w, c], c = 1 or 3
     digest: str  # 32 hex characters
     synthetic: str | None  # the mark that says so, or None
+    signed: bool = False  # it carries a C2PA manifest, as photographs of some cameras do too
 
 
 def decode(source: bytes | Path, *, name: str = "") -> Picture:
@@ -63,7 +64,7 @@ def decode(source: bytes | Path, *, name: str = "") -> Picture:
     except Exception as wrong:  # Pillow's readers raise what they like: SyntaxError, struct.error, EOFError, OSError, ...
         what = "is not an image" if isinstance(wrong, Image.UnidentifiedImageError) else f"is broken ({wrong})"
         raise DataError(f"{name} {what}.", fix="remove it, or replace it by a good copy") from wrong
-    return Picture(pixels, pixel_digest(pixels), _mark(image, data))
+    return Picture(pixels, pixel_digest(pixels), mark_of(image, data), has_manifest(data))
 
 
 def encode_png(pixels: np.ndarray, *, description: str = "") -> bytes:
@@ -125,16 +126,3 @@ def _narrow(wide: np.ndarray) -> np.ndarray:
     if top * scale > 255.5:
         raise ValueError(f"pixel values reach {top:g}")
     return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)[..., None]
-
-
-def _mark(image: Image.Image, data: bytes) -> str | None:
-    """The mark of a synthetic image: an IPTC digital source type, a C2PA box, or a well-known tool's own text."""
-    for kind in SYNTHETIC_TYPES:
-        if f"digitalsourcetype/{kind}".encode() in data:
-            return f"IPTC {kind}"
-    texts = {k: v for k, v in image.info.items() if isinstance(k, str) and isinstance(v, str)}
-    if "parameters" in texts and "Steps:" in texts["parameters"]:
-        return "Stable Diffusion web UI parameters"
-    if "invokeai_metadata" in texts or ("prompt" in texts and "class_type" in texts["prompt"]):
-        return "generation workflow in the metadata"
-    return None

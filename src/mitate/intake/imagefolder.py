@@ -81,6 +81,19 @@ def list_folder(root: Path) -> Listing:
     return Listing(name, tuple(rows), FileReader(root, tuple(path for path, _, _ in kept)), notes=tuple(notes))
 
 
+def list_files(root: Path) -> Listing:
+    """Every image below `root`, or the one image that `root` is, by its path: for work that asks nothing of labels and splits."""
+    given, root = root, root.resolve()
+    if root.is_file():
+        stat = root.stat()
+        return Listing(root.name, (Row(name=_text(root.name), stamp=Stamp(str(root), stat.st_size, stat.st_mtime_ns)),), FileReader(root.parent, (root.name,)))
+    files, _ = _walk(root)
+    if not files:
+        raise DataError(f"{shown(str(given))} holds no images.", fix="give a folder with .png or .jpg files in it")
+    rows = tuple(Row(name=_text(f.path), stamp=f.stamp) for f in files)
+    return Listing(root.name or str(root), rows, FileReader(root, tuple(f.path for f in files)))
+
+
 def _walk(root: Path) -> tuple[list[_File], list[Path]]:
     """Every image file below `root` in sorted order, and the metadata tables."""
     files: list[_File] = []

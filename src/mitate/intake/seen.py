@@ -1,6 +1,6 @@
-"""Decode every image once and remember it: pixel digest, mark, shape and a small thumbnail, by (path, size, mtime_ns).
+"""Decode every image once and remember it: pixel digest, marks, shape and a small thumbnail, by (path, size, mtime_ns).
 
-The memory is `seen.jsonl` in the store, and `near/` for the pairs of large sets. It is only a memory: a damaged line is passed
+The memory is `seen.jsonl` in the store, and `near/` for what large sets were found to share. It is only a memory: a damaged line is passed
 over, a store that cannot be written is no error, and deleting the files costs time.
 """
 
@@ -20,12 +20,17 @@ import numpy as np
 from mitate.errors import DataError, StoreError
 from mitate.intake.duplicates import SIDE, Pair, near_copies, near_duplicates, thumbnail
 from mitate.intake.listing import Listing, Stamp
+from mitate.intake.tracing import Copy, copies
+from mitate.progress import Progress, Silent
 from mitate.store import Store, write_text
 
-VERSION = 1  # raise it when decoding or thumbnails change
+VERSION = 2  # raise it when decoding, marks or thumbnails change
 RULE = 2  # raise it when the rule of near-duplicates changes
+TRACING = 1  # raise it when the rule of changed copies (tracing) changes
 WORTH_KEEPING = 2000  # images; below this comparing takes under a second
+WORTH_TRACING = 200  # images; tracing takes a few milliseconds each
 LARGEST = 200_000_000  # bytes, about 130,000 images; above this the memory starts afresh
+BATCH = 1000  # images remembered at a time, so that a killed look need not begin again
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,17 @@ class Look:
     mark: str | None
     shape: tuple[int, int, int]  # h, w, c
     thumb: bytes  # uint8 [SIDE, SIDE], row by row
+    signed: bool = False  # as in codec.Picture
 
 
-def look(listing: Listing, *, store: Store | None = None) -> tuple[list[Look | None], list[tuple[int, DataError]]]:
+def look(listing: Listing, *, store: Store | None = None, progress: Progress | None = None) -> tuple[list[Look | None], list[tuple[int, DataError]]]:
     """A Look of each row, None where it could not be decoded, and the (row, error) of those."""
     path = (store or Store.find()).root / "seen.jsonl"
     known = _recall(path, {row.stamp for row in listing.rows if row.stamp})
     looks: list[Look | None] = []
     broken: list[tuple[int, DataError]] = []
     fresh: list[tuple[Stamp, Look]] = []
+    told = progress or Silent()
     for i, row in enumerate(listing.rows):
         found = known.get(row.stamp) if row.stamp else None
         if found is None:
@@ -55,10 +62,14 @@ def look(listing: Listing, *, store: Store | None = None) -> tuple[list[Look | N
                 looks.append(None)
                 continue
             h, w, c = picture.pixels.shape
-            found = Look(picture.digest, picture.synthetic, (h, w, c), thumbnail(picture.pixels).tobytes())
+            found = Look(picture.digest, picture.synthetic, (h, w, c), thumbnail(picture.pixels).tobytes(), picture.signed)
             if row.stamp:
                 fresh.append((row.stamp, found))
+            if len(fresh) == BATCH:
+                _remember(path, fresh)
+                fresh = []
         looks.append(found)
+        told.step(i + 1, len(listing.rows), "reading")
     _remember(path, fresh)
     return looks, broken
 
@@ -75,6 +86,31 @@ def near_leaks(outside: Sequence[Look], held: Sequence[Look], *, store: Store | 
     return _remembered("leaks", [ours, our_sides, theirs, their_sides], lambda: near_copies(ours, theirs, our_sides, their_sides), store)
 
 
+def traced(ours: Sequence[Look], known: Sequence[Look], *, store: Store | None = None, progress: Progress | None = None) -> list[Copy]:
+    """Images of `ours` that are copies of one of `known`, also cropped, mirrored and brightened ones (tracing); remembered for large sets."""
+    (thumbs, sides), (theirs, _) = _compared(ours), _compared(known)
+    shapes = [seen.shape[:2] for seen in known]
+
+    def trace() -> list[Copy]:
+        return copies(thumbs, theirs, sides=sides, known_shapes=shapes, progress=progress)
+
+    if len(ours) < WORTH_TRACING:
+        return trace()
+    path = _place(f"copies {TRACING}", [thumbs, sides, theirs, np.array(shapes, dtype=np.int64)], store)
+    try:
+        return [_copy(*values) for values in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError):
+        found = trace()
+    with contextlib.suppress(OSError, StoreError):
+        write_text(path, json.dumps([[c.row, c.known, c.residual, c.expected, c.turn, c.window, c.gain] for c in found]))
+    return found
+
+
+def _copy(row: int, known: int, residual: float, expected: float, turn: int, window: Sequence[float], gain: float) -> Copy:
+    top, height, left, width = map(float, window)
+    return Copy(int(row), int(known), float(residual), float(expected), int(turn), (top, height, left, width), float(gain))
+
+
 def _compared(looks: Sequence[Look]) -> tuple[np.ndarray, np.ndarray]:
     thumbs = np.frombuffer(b"".join(a.thumb for a in looks), dtype=np.uint8).reshape(len(looks), SIDE, SIDE)
     return thumbs, np.array([min(a.shape[:2]) for a in looks], dtype=np.int64)
@@ -83,10 +119,7 @@ def _compared(looks: Sequence[Look]) -> tuple[np.ndarray, np.ndarray]:
 def _remembered(what: str, arrays: Sequence[np.ndarray], compare: Callable[[], list[Pair]], store: Store | None) -> list[Pair]:
     if sum(len(a) for a in arrays) // 2 < WORTH_KEEPING:
         return compare()
-    name = hashlib.sha256(f"{VERSION}\0{RULE}\0{what}\0".encode())
-    for array in arrays:
-        name.update(f"{array.shape}\0".encode() + array.tobytes())
-    path = (store or Store.find()).root / "near" / f"{name.hexdigest()[:32]}.json"
+    path = _place(what, arrays, store)
     try:
         return [Pair(*map(int, p[:2]), *map(float, p[2:])) for p in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError):
@@ -94,6 +127,14 @@ def _remembered(what: str, arrays: Sequence[np.ndarray], compare: Callable[[], l
     with contextlib.suppress(OSError, StoreError):
         write_text(path, json.dumps([[p.a, p.b, p.residual, p.spacing] for p in pairs]))
     return pairs
+
+
+def _place(what: str, arrays: Sequence[np.ndarray], store: Store | None) -> Path:
+    """Where the answer about these arrays is remembered."""
+    name = hashlib.sha256(f"{VERSION}\0{RULE}\0{what}\0".encode())
+    for array in arrays:
+        name.update(f"{array.shape}\0".encode() + array.tobytes())
+    return (store or Store.find()).root / "near" / f"{name.hexdigest()[:32]}.json"
 
 
 def _recall(path: Path, wanted: set[Stamp]) -> dict[Stamp, Look]:
@@ -108,11 +149,11 @@ def _recall(path: Path, wanted: set[Stamp]) -> dict[Stamp, Look]:
                 if not line.startswith(start):
                     continue
                 try:
-                    _, place, size, mtime_ns, digest, mark, (h, w, c), thumb = json.loads(line)
+                    _, place, size, mtime_ns, digest, mark, signed, (h, w, c), thumb = json.loads(line)
                     stamp = Stamp(place, size, mtime_ns)
                     raw = base64.b64decode(thumb, validate=True)
                     if stamp in wanted and len(raw) == SIDE * SIDE and len(digest) == 32:
-                        known[stamp] = Look(digest, mark, (int(h), int(w), int(c)), raw)
+                        known[stamp] = Look(digest, mark, (int(h), int(w), int(c)), raw, bool(signed))
                 except (ValueError, TypeError):
                     continue
     except OSError:
@@ -121,7 +162,11 @@ def _recall(path: Path, wanted: set[Stamp]) -> dict[Stamp, Look]:
 
 
 def _remember(path: Path, fresh: list[tuple[Stamp, Look]]) -> None:
-    lines = [json.dumps([VERSION, s.place, s.size, s.mtime_ns, a.digest, a.mark, a.shape, base64.b64encode(a.thumb).decode()]) for s, a in fresh if s.size >= 0]
+    lines = [
+        json.dumps([VERSION, s.place, s.size, s.mtime_ns, a.digest, a.mark, a.signed, a.shape, base64.b64encode(a.thumb).decode()])
+        for s, a in fresh
+        if s.size >= 0
+    ]
     if not lines:
         return
     try:
