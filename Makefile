@@ -39,6 +39,7 @@ oracles: .oracles/installed ## what independent implementations say of the tests
 	.oracles/bin/python oracles/make.py
 	.oracles/bin/python oracles/robustness.py
 	.oracles/bin/python oracles/style.py
+	.oracles/bin/python oracles/accountant.py
 	.oracles/bin/python oracles/privacy.py
 
 .oracles/installed: oracles/requirements.txt

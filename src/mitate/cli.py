@@ -261,6 +261,14 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
     cls = registry.find("generator", kind)
     train = open_images(images, split="train") if _has_train(images) else open_images(images)
     if per_class:
+    told = found.entry.result.get("privacy", {})
+    if told.get("accountant", {}).get("by") == "mitate":
+        click.echo(
+            f"{name}: private, epsilon {told['epsilon']:.3g} at delta {told['delta']:.2g} for one image of {told['images']}"
+            f" (noise {told['noise_multiplier']:.3g}, rate {told['sampling_rate']:.3g}, {told['steps']} steps)"
+        )
+        if train.groups is not None:
+            click.echo(f"{name}: the images have groups, and epsilon is not for a group. {told['groups']}")
         train = train.few(per_class, seed=seed)
     preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train)))
     chosen = from_text(
@@ -286,6 +294,30 @@ def generate(name: str, per_class: int, out: Path, seed: int) -> None:
     from mitate.progress import Line
     from mitate.sets import write_images
     from mitate.store import Store
+@app.command()
+@click.argument("kind")
+@click.argument("images")
+@click.option("-o", "options", multiple=True, help="A setting of the kind as name=value, as for fit; -o epsilon=8 audits a private fit.")
+@click.option("--canaries", type=int, default=200, show_default=True, help="Pictures that are made; each is planted or left out by its own coin.")
+@click.option("--size", type=int, default=0, help="Pixels of the images it draws.  [default: the images' own, at most 64]")
+@click.option("--per-class", type=click.IntRange(min=0), default=0, help="Use at most so many images of each class.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything found there.")
+def audit(kind: str, images: str, options: tuple[str, ...], canaries: int, size: int, per_class: int, seed: int, json_file: Path | None) -> None:
+    """Plant pictures among IMAGES, fit a generator KIND and look for them: what epsilon of differential privacy can it not have had?"""
+    from mitate.progress import Line
+    from mitate.studies.audit import audit as audit_kind
+    from mitate.studies.audit import write
+
+    chosen, train = _kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
+    line = Line(1.0, title=f"audit {kind}")
+    found = audit_kind(chosen, train, canaries=canaries, seed=seed, size=size, progress=line)
+    line.close()
+    click.echo(str(found))
+    if json_file is not None:
+        write(found, json_file)
+
+
 
     store = Store.find()
     line = Line(1.0, title=f"generate {name}")
@@ -518,6 +550,27 @@ def _prices(plan_file: Path | None, given: dict[str, Any]) -> Any:
 
     planned = {k: v for k, v in read_plan(plan_file).items() if k in PRICES} if plan_file is not None else {}
     told = {k: v for k, v in given.items() if v is not None}
+def _kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: int, per_class: int, seed: int) -> tuple[Any, Any]:
+    """A generator kind with its preset and the options typed, and the images it is fitted on: the train split where there is one."""
+    from mitate import registry
+    from mitate.fitted import epsilon_of, options_of
+    from mitate.intake.opening import open_images
+    from mitate.settings import from_text, plain
+
+    cls = registry.find("generator", kind)
+    train = open_images(images, split="train") if _has_train(images) else open_images(images)
+    epsilon = epsilon_of(cls, options, where=f"generator {kind}")
+    if per_class and epsilon:
+        raise SettingError("--per-class lets one image decide whether another is used, which epsilon does not cover.", fix="give a folder of the images to use")
+    if per_class:
+        train = train.few(per_class, seed=seed)
+    preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train), epsilon=epsilon))
+    chosen = from_text(
+        cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}"
+    )
+    return chosen, train
+
+
     return prices_of({**planned, **told}, where="options" if told or plan_file is None else str(plan_file))
 
 

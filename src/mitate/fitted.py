@@ -6,6 +6,7 @@ fakes  = mi.generate(leaves, per_class=200, seed=0)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 from mitate import registry
 from mitate.errors import DataError, SettingError
 from mitate.images import ArrayReader, ImageSet, Provenance
-from mitate.intake.splits import split
+from mitate.intake.splits import Splits, split
 from mitate.progress import Progress
-from mitate.settings import plain, suggest
+from mitate.settings import from_text, plain, suggest
 from mitate.store import Asked, Entry, Store
 from mitate.verbs import VERBS, keep_images, perform, read_pixels
 
@@ -48,27 +49,51 @@ def fit(
     """Fit a generator kind (`mi.VAE()`, `mi.Diffusion()`, ...) on real images; found in the store when it was fitted before.
 
     A fifth of each class is set aside to stop in time, and a fifth is never shown to the generator, so that privacy can be
-    measured later. size: pixels of the images it will draw (0: their own, at most 64). name: keep it under this name.
+    measured later. A kind with an epsilon is fitted on every image of `train`: it needs no other, and a split would let one image move
+    another across its border. size: pixels of the images it will draw (0: their own, at most 64). name: keep it under this name.
     """
     store = store or Store.find()
+    parts = prepare(kind, train, seed=seed, size=size)
+    blind = store.blind(train.digest) if parts.private else ""
+    sets = {"train": parts.train, "selection": parts.selection}
+    digests = {role: keep_images(store, part, size=parts.size, channels=parts.channels, blind=blind) for role, part in sets.items()}
+    asked = fit_question(kind, digests, seed=seed)
+    entry = perform(store, asked, progress=progress)
+    if name:
+        store.keep(name, entry.digest)
+    return _fitted(entry, asked)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a fit reads of real images, and how they are prepared. private: the kind has an epsilon, so nothing is split off."""
+
+    train: ImageSet
+    selection: ImageSet
+    size: int
+    channels: int
+    private: bool
+
+
+def prepare(kind: Any, train: ImageSet, *, seed: int, size: int) -> Parts:
+    """The parts of `train` that a fit reads. DataError for images that no generator can be fitted on, SettingError for a size out of range."""
     if train.provenance is not None:
         raise DataError(f"{train.name!r} holds synthetic images.", fix="fit generators on real images")
     if unlabelled := sum(k < 0 for k in train.labels):
         raise DataError(f"{unlabelled} of {len(train)} images have no label.", fix="put images into one folder a class, or name labels in metadata.jsonl")
     if size != 0 and not 8 <= size <= 256:
         raise SettingError(f"A size of {size} pixels is out of range.", fix="give 8 to 256, or 0 for the images' own")
-    splits = split(train, train.subset([]), seed=seed)
+    private = bool(getattr(kind, "epsilon", 0))
+    splits = Splits(train, train.subset([]), train.subset([]), train.subset([]), seed) if private else split(train, train.subset([]), seed=seed)
     shapes = [train.reader.read(i).shape for i in range(min(len(train), 50))]
     size = size or max(8, min(MOST_SIZE, min(min(s[:2]) for s in shapes)))
-    channels = 3 if any(s[2] == 3 for s in shapes) else 1
-    digests = {role: keep_images(store, part, size=size, channels=channels) for role, part in (("train", splits.train), ("selection", splits.selection))}
-    kind_name = kind_name_of(kind)
+    return Parts(splits.train, splits.selection, size, 3 if any(s[2] == 3 for s in shapes) else 1, private)
+
+
+def fit_question(kind: Any, digests: dict[str, str], *, seed: int) -> Asked:
+    """What a fit of `kind` on stored images (train, selection) asks of the store."""
     version = 1000 * VERBS["fit"].version + kind.version
-    asked = Asked("fit", version, {"kind": kind_name, "options": plain(kind), "seed": seed}, digests)
-    entry = perform(store, asked, progress=progress)
-    if name:
-        store.keep(name, entry.digest)
-    return _fitted(entry, asked)
+    return Asked("fit", version, {"kind": kind_name_of(kind), "options": plain(kind), "seed": seed}, digests)
 
 
 def load_generator(name: str, *, store: Store | None = None) -> Fitted:
@@ -122,13 +147,25 @@ def kind_name_of(kind: Any) -> str:
     raise SettingError(f"{type(kind).__name__} is not a registered generator.", fix='add it under the entry point group "mitate.generator"')
 
 
-def options_of(kind: Any, shape: tuple[int, int, int], n_train: int) -> Any:
-    """The preset of a kind's class for images of this shape, or its plain defaults."""
+def options_of(kind: Any, shape: tuple[int, int, int], n_train: int, *, epsilon: float = 0.0) -> Any:
+    """The preset of a kind's class for images of this shape (and this epsilon, if any), or its plain defaults."""
+    if epsilon and hasattr(kind, "private_for"):
+        return kind.private_for(shape, n_train, epsilon=epsilon)
     return kind.default_for(shape, n_train) if hasattr(kind, "default_for") else kind()
+
+
+def epsilon_of(kind: Any, options: Iterable[str], *, where: str) -> float:
+    """The epsilon among `name=value` words for a kind's class; 0 for none, and for a kind that has no private fit (it will refuse the word)."""
+    if not hasattr(kind, "private_for"):
+        return 0.0
+    from mitate.generators.private import Private
+
+    return from_text(Private, [o for o in options if o.partition("=")[0] == "epsilon"], where=where).epsilon
 
 
 def _fitted(entry: Entry, asked: Asked) -> Fitted:
     facts, settings = entry.result, asked.settings
     shape = tuple(int(v) for v in facts["shape"])
     assert len(shape) == 3
-    return Fitted(entry, settings["kind"], tuple(facts["classes"]), shape, (asked.inputs["train"], asked.inputs["selection"]), dict(settings))
+    told = {**settings, "privacy": facts["privacy"]} if "privacy" in facts else dict(settings)  # goes into the card of what it draws
+    return Fitted(entry, settings["kind"], tuple(facts["classes"]), shape, (asked.inputs["train"], asked.inputs["selection"]), told)

@@ -1,7 +1,7 @@
 """Noun 2, Generator: something that draws labelled images. All chance of image i comes from seed i.
 
 Two contracts. A *kind* (one file in `generators/`) is a frozen dataclass of settings with `fit` and `load`; a fitted *Generator*
-has one method, `sample`. Sampling runs in micro-batches of one fixed, padded shape, so image i has the same bytes however many
+has one method, `sample`, and may have a second, `losses`. Sampling runs in micro-batches of one fixed, padded shape, so image i has the same bytes however many
 are asked for and whichever worker draws it.
 """
 
@@ -41,6 +41,17 @@ class Generator(Protocol):
 
     def sample(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         """seeds: int64 [n], conditions: int64 [n], class indices. Returns uint8 [n, h, w, c]; image i depends on row i only."""
+        ...
+
+
+@runtime_checkable
+class TellsLoss(Protocol):
+    """A fitted generator that also tells its loss of an image: attacks on privacy use it, and audits. It need not."""
+
+    def losses(self, pixels: Pixels, *, seed: int) -> np.ndarray:
+        """float64 [n], lower for images that the generator knows better. Chance is drawn by (seed, the image's content), averaged over many draws
+        as in training; image i's loss depends on image i alone, its class included.
+        """
         ...
 
 

@@ -18,12 +18,14 @@ from typing import Any, TypeVar
 from mitate.errors import SettingError
 
 T = TypeVar("T")
+QUIET = {"quiet": True}  # metadata of a field that came later: at its default it is left out, so that older digests hold
 
 
 def plain(value: Any) -> Any:
     """The JSON form of a record: dataclasses become mappings, tuples lists. NaN, sets and objects are refused."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: (f, getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: plain(v) for name, (f, v) in fields.items() if not (f.metadata.get("quiet") and v == f.default)}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -3,6 +3,7 @@
     .mitate/objects/3f/9ac1.../     asked.json · the data · result.json, written last
     .mitate/partial/3f9ac1.../      a job under way: its checkpoint; a killed job goes on from here
     .mitate/refs/leaves-diff        a kept name -> digest
+    .mitate/secret                  32 bytes that `blind` needs; made when first asked for, never handed on
     .mitate/openings.jsonl          which test images were opened, by which run (see studies/gates); `clean` never touches it
 
 A result is built in a folder of its own and renamed into place, so a reader never sees half of one; two processes may race, the
@@ -13,9 +14,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import hmac
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 import uuid
@@ -155,6 +158,19 @@ class Store:
         if not folder.is_dir():
             return {}
         return {p.name: p.read_text().strip() for p in sorted(folder.iterdir()) if not p.name.startswith(".")}  # a kill may leave half a hidden one
+
+    def blind(self, name: str) -> str:
+        """A name in place of `name` that nobody can guess who has not this store: its HMAC with the store's secret, 64 hex characters."""
+        path = self.root / "secret"
+        with disk_errors(self.root), locked(self.root / ".secret.lock"):
+            if not path.exists():
+                fresh = self.root / f".secret.{os.getpid()}.tmp"
+                fresh.unlink(missing_ok=True)
+                with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+                    out.write(secrets.token_hex(32) + "\n")
+                os.replace(fresh, path)
+            secret = bytes.fromhex(path.read_text().strip())
+        return hmac.new(secret, name.encode(), hashlib.sha256).hexdigest()
 
     # housekeeping -----------------------------------------------------------------------------------------------------
 

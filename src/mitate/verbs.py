@@ -75,9 +75,12 @@ def perform(store: Store, asked: Asked, *, progress: Progress | None = None) -> 
 # images in the store --------------------------------------------------------------------------------------------------
 
 
-def keep_images(store: Store, images: ImageSet, *, size: int, channels: int) -> str:
-    """Put prepared pixels into the store, once, and return their digest: what jobs read instead of the user's folder."""
-    asked = Asked("images", 1, {"size": size, "channels": channels}, {"images": images.digest})
+def keep_images(store: Store, images: ImageSet, *, size: int, channels: int, blind: str = "") -> str:
+    """Put prepared pixels into the store, once, and return their digest: what jobs read instead of the user's folder.
+
+    blind: from `Store.blind`, for images that a private fit reads: then their digest, which is handed on, confirms no guess of what they are.
+    """
+    asked = Asked("images", 1, {"size": size, "channels": channels} | ({"blind": blind} if blind else {}), {"images": images.digest})
 
     def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
         np.save(folder / "x.npy", images.pixels(size=size, channels=channels), allow_pickle=False)
@@ -171,10 +174,23 @@ def _fit(work: Work) -> dict[str, Any]:
     train, selection = read_pixels(work.inputs["train"]), read_pixels(work.inputs["selection"])
     facts = kind.fit(train, selection, seed=work.settings["seed"], folder=work.folder, checkpoint=work.checkpoint, progress=work.progress)
     return {**facts, "kind": work.settings["kind"], "classes": read_facts(work.inputs["train"])["classes"], "shape": list(train.x.shape[1:])}
+    if getattr(kind, "epsilon", 0):
+        _plant_noise(work, versions=[VERBS["fit"].version, kind.version])
 
 
 def _sample(work: Work) -> dict[str, Any]:
     """Images in blocks that outlive a kill; image i of a class has seed i, however many are asked for."""
+def _plant_noise(work: Work, *, versions: list[int]) -> None:
+    """Fix the noise of a private fit by what only this store knows, and by all that is asked: one question has one answer here, which
+    nobody can make again elsewhere, and no two questions share their noise, nor do two versions of the code."""
+    from mitate.generators.private import plant_key
+
+    blind = json.loads(work.inputs["train"].path("asked.json").read_text(encoding="utf-8"))["settings"].get("blind")
+    if blind:
+        inputs = {role: entry.digest for role, entry in work.inputs.items()}
+        plant_key(work.checkpoint, bytes.fromhex(digest("mitate.noise", [blind, work.settings, inputs, versions])))
+
+
     generator, facts = load_fitted(work.inputs["generator"]), read_facts(work.inputs["like"])
     n, seed, classes = work.settings["per_class"], work.settings["seed"], facts["classes"]
     y = np.repeat(np.arange(len(classes), dtype=np.int64), n)

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mitate.codec import pixel_digest
 from mitate.errors import DataError
 from mitate.generator import Pixels
+from mitate.runtime import seed_of
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ def noise(seeds: np.ndarray, *shape: int) -> Tensor:
     for row, seed in zip(out, seeds, strict=True):
         row.copy_(torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))))
     return out
+
+
+def content_seeds(image: np.ndarray, *, seed: int, draws: int) -> np.ndarray:
+    """Seeds of the draws that a loss of this image is averaged over, int64 [draws]: by its pixels and `seed`, not by its place among others."""
+    name = pixel_digest(image)
+    return np.array([seed_of("loss", seed, name, k) for k in range(draws)], dtype=np.int64)
 
 
 def balanced_rows(y: Tensor, n: int) -> Tensor:

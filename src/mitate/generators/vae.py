@@ -22,16 +22,24 @@ from torch import Tensor, nn
 from mitate.errors import SettingError
 from mitate.fitting import Schedule, optimise
 from mitate.generator import Pixels, draw_padded
-from mitate.generators.packing import Packing, balanced_rows, check, noise
+from mitate.generators.packing import Packing, balanced_rows, check, content_seeds, noise
+from mitate.generators.private import Mechanism, Private
 from mitate.progress import Progress
 from mitate.runtime import seed_of, torch_threads
+from mitate.settings import plain
 
 MICRO_BATCH = 32  # images drawn at once, always: padding fills the last batch
+DRAWS = 16  # of codes, that the loss of an image is averaged over
+LEAST_SPREAD = 0.3  # of codes in any direction, where noise hides how wide it is
 
 
 @dataclass(frozen=True)
-class VAE:
-    """Settings of the VAE; `steps` is the whole of the training work."""
+class VAE(Private):
+    """Settings of the VAE; `steps` is the whole of the training work.
+
+    With an epsilon nothing but noisy gradients and one noisy sum is taken from the images: the decoder starts from mid-grey instead of the mean image,
+    the codes' Gaussians have one covariance for all classes, and the selection split is not looked at.
+    """
 
     version: ClassVar[int] = 1
 
@@ -52,6 +60,13 @@ class VAE:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.width, self.side, self.codes, self.bands, self.checks) < 1 or not 0 <= self.drop < 1:
             raise SettingError("VAE settings are out of range.", fix="give counts of 1 or more, and a drop from 0 to below 1")
+        self.check_privacy()
+        if self.epsilon and self.grain:
+            raise SettingError("grain needs a statistic of the images that epsilon does not cover.", fix="leave grain at 0")
+        if self.epsilon and self.drop:
+            raise SettingError(
+                "drop leaves features out by a chance that images share, which epsilon does not cover.", fix="give drop=0.0 (VAE.private_for does)"
+            )
 
     def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
         shape = check(train, selection)
@@ -60,6 +75,8 @@ class VAE:
             torch.manual_seed(seed_of("init", seed))
             net = _Net(packing, train.n_classes, self)
             x, y = packing.pack(train.x), torch.from_numpy(train.y)
+            if self.epsilon:
+                return self._fit_privately(net, x, y, seed=seed, folder=folder, checkpoint=checkpoint, progress=progress)
             net.mean.copy_(x.mean(0))
             held, held_y, chance = self._held(packing, selection)
 
@@ -73,19 +90,41 @@ class VAE:
                 return float(module.loss(held, held_y, chance))
 
             log = optimise(
-                net, batch_loss,
-                Schedule(self.steps, self.lr, warmup=min(50, self.steps // 10), ema=max(0.0, 1 - 1 / max(1.0, self.ema * self.steps)), weight_decay=0.01),
-                seed=seed, validate=validate if len(held) else None, validate_every=max(1, self.steps // self.checks), patience=self.patience,
-                checkpoint=checkpoint, progress=progress,
+                net, batch_loss, self._schedule, seed=seed, validate=validate if len(held) else None,
+                validate_every=max(1, self.steps // self.checks), patience=self.patience, checkpoint=checkpoint, progress=progress,
             )  # fmt: skip
             net.eval()
             with torch.no_grad():
                 net.settle(x, y)
+        self._write(net, folder)
+        return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
+
+    def _fit_privately(self, net: _Net, x: Tensor, y: Tensor, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
+        plan = self.plan(images=len(x), batch=self.batch, steps=self.steps, sums=1)
+
+        def losses(module: nn.Module, rows: Tensor, seeds: np.ndarray) -> Tensor:
+            assert isinstance(module, _Net)
+            return module.losses(x[rows], y[rows], noise(seeds, self.codes))
+
+        mechanism = Mechanism(plan, checkpoint)
+        log = mechanism.optimise(net, losses, self._schedule, seed=seed, progress=progress)
+        net.eval()
+        with torch.no_grad():
+            net.settle_privately(x, y, mechanism)
+        self._write(net, folder)
+        mechanism.forget()
+        return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log), "privacy": plan.facts}
+
+    @property
+    def _schedule(self) -> Schedule:
+        ema = max(0.0, 1 - 1 / max(1.0, self.ema * self.steps))
+        return Schedule(self.steps, self.lr, warmup=min(50, self.steps // 10), ema=ema, weight_decay=0.01)
+
+    def _write(self, net: _Net, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "vae.safetensors", metadata={"format": "pt"})
-        facts = {"packing": asdict(packing), "n_classes": train.n_classes, "kind": asdict(self)}
+        facts = {"packing": asdict(net.packing), "n_classes": net.n_classes, "kind": plain(self)}
         (folder / "generator.json").write_text(json.dumps(facts, sort_keys=True) + "\n")
-        return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
 
     def _held(self, packing: Packing, selection: Pixels) -> tuple[Tensor, Tensor, Tensor]:
         """At least 128 and at most 256 selection images (each more than once where there are few), their classes, and fixed chance."""
@@ -112,6 +151,14 @@ class VAE:
         """
         return cls(width=16, codes=16, steps=250) if max(shape[:2]) <= 12 else cls(steps=400 if n_train < 1000 else 800)
 
+    @classmethod
+    def private_for(cls, shape: tuple[int, int, int], n_train: int, *, epsilon: float) -> VAE:
+        """Settings for noise: a small network (noise grows with its size), large batches, a high learning rate, no dropout.
+
+        On one core about half a minute for 28 px. benchmarks/dp_price.py measures what the images are worth at 500 a class.
+        """
+        return cls(epsilon=epsilon, width=8, codes=8, batch=min(128, n_train), steps=200, lr=1e-2, drop=0.0)
+
 
 class Decoder:
     """A fitted VAE."""
@@ -124,6 +171,16 @@ class Decoder:
     def sample(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         with torch_threads(), torch.inference_mode():
             return draw_padded(self._draw, np.asarray(seeds), np.asarray(conditions), batch=MICRO_BATCH)
+
+    def losses(self, pixels: Pixels, *, seed: int) -> np.ndarray:
+        """The negative evidence bound of each image in nats a pixel value, up to a constant; float64 [n]. See `TellsLoss`."""
+        with torch_threads(), torch.inference_mode():
+            return np.array([self._loss(pixels.x[i], int(pixels.y[i]), seed) for i in range(len(pixels.y))], dtype=np.float64)
+
+    def _loss(self, image: np.ndarray, label: int, seed: int) -> float:
+        """All draws of one image are one batch, so no other image enters it."""
+        maps, classes = self.net.packing.pack(np.repeat(image[None], DRAWS, axis=0)), torch.full((DRAWS,), label)
+        return float(self.net.losses(maps, classes, noise(content_seeds(image, seed=seed, draws=DRAWS), self.net.codes)).double().mean())
 
     def _draw(self, seeds: np.ndarray, conditions: np.ndarray) -> np.ndarray:
         net, packing = self.net, self.net.packing
@@ -199,6 +256,16 @@ class _Net(nn.Module):
         kl = 0.5 * (mean.square() + (2 * log_deviation).exp() - 1 - 2 * log_deviation).sum(1).mean()
         return said + kl / maps[0].numel()
 
+    def losses(self, maps: Tensor, classes: Tensor, chance: Tensor) -> Tensor:
+        """The same bound for each image, [n]: here a variance is the best one for that image alone, so that no image enters another's gradient."""
+        mean, log_deviation = self.encode(maps, classes)
+        rest = F.pixel_shuffle(self.decode(mean + log_deviation.exp() * chance, classes) - maps, self.packing.patch)
+        power = (self.cosines_r @ rest @ self.cosines_c.T).square().mean(dim=1).flatten(1)
+        bands = power @ F.one_hot(self.band.flatten()).float() / (self.share * self.band.numel())
+        said = 0.5 * (self.share * bands.clamp(min=1e-6).log()).sum(1)
+        kl = 0.5 * (mean.square() + (2 * log_deviation).exp() - 1 - 2 * log_deviation).sum(1)
+        return said + kl / maps[0].numel()
+
     def settle(self, maps: Tensor, classes: Tensor) -> None:
         """A Gaussian of the codes for each class (covariance shrunk towards that of all), and the deviation of each band."""
         mean, log_deviation = self.encode(maps, classes)
@@ -214,6 +281,32 @@ class _Net(nn.Module):
             self.code_root[k] = torch.linalg.cholesky(covariance + 1e-6 * torch.eye(self.codes)).float()
         self.code_mean.copy_(own)
         self.deviation.copy_(self.errors(maps, self.decode(mean, classes)).sqrt())
+
+    def settle_privately(self, maps: Tensor, classes: Tensor, mechanism: Mechanism) -> None:
+        """A Gaussian of the codes for each class, with one covariance for all, from one noisy sum: counts and sums of each class, squares of all.
+
+        An image's part has a norm of at most 1: one for its class, its code (cut to the unit ball of `reach`) and the code's products, each over the
+        square root of 3. Class means are drawn towards that of all by how much noise they hold; directions of the covariance keep a least variance.
+        """
+        reach, part = 1.5 * math.sqrt(self.codes), 1 / math.sqrt(3)
+        mean, log_deviation = self.encode(maps, classes)
+        codes = (mean + log_deviation.exp() * noise(mechanism.seeds(), self.codes)).double() / reach
+        codes = codes / codes.norm(dim=1, keepdim=True).clamp(min=1.0)
+        own = F.one_hot(classes, self.n_classes).double()
+        per_class = torch.einsum("nk,nj->nkj", own, torch.cat([torch.ones(len(codes), 1, dtype=torch.float64), codes], dim=1)).flatten(1)
+        products = torch.einsum("ni,nj->nij", codes, codes).flatten(1)
+        found = mechanism.sum(part * torch.cat([per_class, products], dim=1)) / part
+        sums, squares = found[: per_class.shape[1]].view(self.n_classes, -1), found[per_class.shape[1] :].view(self.codes, self.codes)
+        counts, n = sums[:, :1].clamp(min=1.0), float(len(codes))
+        whole = sums[:, 1:].sum(dim=0) / n
+        second = (squares + squares.T) / (2 * n)
+        added = (mechanism.plan.sum_noise / part / counts).square()  # variance of a class mean's numbers by noise
+        between = ((sums[:, 1:] / counts - whole).square().mean(dim=1, keepdim=True) - added).clamp(min=0.0)
+        means = whole + between / (between + added).clamp(min=1e-12) * (sums[:, 1:] / counts - whole)
+        within = second - torch.einsum("k,ki,kj->ij", counts[:, 0] / counts.sum(), means, means)
+        values, directions = torch.linalg.eigh(within)
+        self.code_mean.copy_(reach * means)
+        self.code_root.copy_((reach * directions * values.clamp(min=(LEAST_SPREAD / reach) ** 2, max=1.0).sqrt()).expand_as(self.code_root))
 
     def draw(self, chance: Tensor, classes: Tensor) -> Tensor:
         return self.code_mean[classes] + torch.einsum("nij,nj->ni", self.code_root[classes], chance)
