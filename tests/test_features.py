@@ -204,6 +204,10 @@ def test_the_shipped_weights_are_small_and_their_card_and_figures_are_theirs() -
     trained = json.loads((EXPERIMENT / "trained.json").read_text())
     assert trained["sha256"]["weights"] == file_digest(kinds.SHIPPED)
     assert f"{trained['steps']:,} steps" in card and f"{trained['pictures']:,} pictures" in card
+    judged = json.loads((EXPERIMENT / "judged.json").read_text())["mitate-small"]
+    assert judged["digest"] == extractor("mitate-small").digest
+    for data in ("coffee_leaf", "bccd_cells", "cifar10_lossless"):
+        assert f"{round(100 * judged[data]['ridge']['value'], 1)} %" in card
 
 
 def test_the_shipped_weights_hold_the_network_and_no_less() -> None:
