@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from mitate.metrics import clusters as cl
 from mitate.metrics import frechet as fr
 from mitate.metrics import neighbours as nb
 from mitate.metrics import vendi as ve
@@ -261,7 +262,7 @@ def check(world: World) -> None:
     found = nb.neighbourhood(world.real, world.fake, ks=(K,))
     said = {
         "precision": nb.precision(found).value, "recall": nb.recall(found).value, "density": nb.density(found).value, "coverage": nb.coverage(found),
-        "authenticity": nb.authenticity(found).value, "intra_cluster": nb.intra_cluster(world.fake, found.nearest_real),
+        "authenticity": nb.authenticity(found).value, "intra_cluster": cl.intra_cluster(world.fake, found.nearest_real, n_real=len(world.real)).value,
     }  # fmt: skip
     rows = np.arange(len(world.real))
     for name, v in world.statistic(rows, rows).items():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+from mitate.metrics import clusters as cl
 from mitate.metrics import frechet as fr
 from mitate.metrics import kernel as ke
 from mitate.metrics import nearest
@@ -225,11 +226,11 @@ def test_intra_cluster_is_the_mean_over_pairs_that_share_a_real_image() -> None:
     apart = [cdist(fake[nearest == r], fake[nearest == r]) for r in range(12) if (nearest == r).sum() > 1]
     truth = np.mean([a.sum() / (len(a) * (len(a) - 1)) for a in apart])
     assert nb.neighbourhood(real, fake).nearest_real.tolist() == nearest.tolist()
-    assert nb.intra_cluster(fake, nearest) == pytest.approx(truth, rel=1e-9)
-    assert nb.intra_cluster(fake, nearest, block=7) == pytest.approx(truth, rel=1e-9)
-    assert nb.intra_cluster(np.repeat(real, 3, axis=0), np.repeat(np.arange(12), 3)) == 0.0
+    assert cl.intra_cluster(fake, nearest, n_real=12).value == pytest.approx(truth, rel=1e-9)
+    assert cl.intra_cluster(fake, nearest, n_real=12, block=7).value == pytest.approx(truth, rel=1e-9)
+    assert cl.intra_cluster(np.repeat(real, 3, axis=0), np.repeat(np.arange(12), 3), n_real=12).value == 0.0
     with pytest.raises(ValueError, match="needs two"):
-        nb.intra_cluster(fake[:12], np.arange(12))
+        cl.intra_cluster(fake[:12], np.arange(12), n_real=12)
 
 
 # Frechet
@@ -437,7 +438,7 @@ def test_mixed_extractors_and_unmeasured_k_are_refused() -> None:
 
 
 def test_every_metric_has_a_record() -> None:
-    records = [m for module in (nb, fr, ke, ve) for m in vars(module).values() if isinstance(m, Metric)]
+    records = [m for module in (cl, nb, fr, ke, ve) for m in vars(module).values() if isinstance(m, Metric)]
     assert {m.name for m in records} == {
         *("precision", "recall", "density", "coverage", "authenticity", "intra_cluster"),
         *("frechet", "frechet_infinity", "kernel_distance", "vendi"),

@@ -24,6 +24,7 @@ from mitate.metrics import calibration as ca
 from mitate.metrics import corruptions as co
 from mitate.metrics import detection as de
 from mitate.metrics import robustness as ro
+from mitate.metrics.intervals import one_way, wilson
 from mitate.score import Metric, Score
 from mitate.store import Asked, Store
 from mitate.verbs import VERBS, keep_images, perform
@@ -121,6 +122,38 @@ def test_accuracies_under_attack_are_those_of_torchattacks_within_noise(name: st
         assert sum(said["kept"][f"apgd {size}"]) - 4 <= apgd.kept.sum() <= min(sum(said["kept"][f"apgd {size}"]), sum(said["kept"][f"pgd {size}"]) + 1)
     square = at.robust_accuracy(model, x, y, partial(at.square, eps=1.5 * EPS[name]["linf"], queries=200))
     assert square.kept.sum() == pytest.approx(sum(said["kept"]["square 1.5"]), abs=5)
+
+
+# attacks: groups
+
+
+def test_under_attack_images_of_one_group_count_once() -> None:
+    rng = np.random.default_rng(0)
+    right, kept = rng.random(30) < 0.9, rng.random(30) < 0.5
+    plain = at.under_attack(right, kept)
+    assert plain.robust == wilson(int((right & kept).sum()), 30)
+    groups = np.tile(np.arange(30), 8)
+    once, together = at.under_attack(right, kept, groups=np.arange(30)), at.under_attack(np.tile(right, 8), np.tile(kept, 8), groups=groups)
+    apart = at.under_attack(np.tile(right, 8), np.tile(kept, 8))
+    for part in ("clean", "robust", "drop"):
+        a, b, c = (getattr(found, part) for found in (once, together, apart))
+        assert (b.value, b.low, b.high) == pytest.approx((a.value, a.low, a.high)), part
+        assert c.high - c.low < 0.6 * (b.high - b.low), "eight times the images would be worth more"
+    assert at.under_attack(np.ones(40, bool), np.ones(40, bool), groups=np.arange(40) // 8).robust.low < 0.8, "five patients are no certainty"
+    with pytest.raises(ValueError, match="one group"):
+        at.under_attack(right, kept, groups=np.zeros(30, int))
+
+
+def test_intervals_under_attack_cover_where_groups_share_their_fate() -> None:
+    """40 patients of 6 images; a patient's images resist with a chance of its own. Nominal 95 %; Wilson over images holds the truth far less often."""
+    rng = np.random.default_rng(1)
+    hits = np.zeros(2)
+    for _ in range(200):
+        chance = rng.beta(0.6, 0.6, 40)
+        kept = (rng.random((40, 6)) < chance[:, None]).ravel()
+        with_groups, without = (at.under_attack(np.ones(240, bool), kept, groups=g).robust for g in (np.arange(40).repeat(6), None))
+        hits += [with_groups.low <= 0.5 <= with_groups.high, without.low <= 0.5 <= without.high]
+    assert hits[0] >= 182 and hits[1] < 165, hits
 
 
 # attacks: closed forms
@@ -583,6 +616,61 @@ def test_intervals_of_the_sorting_cover() -> None:
     assert (hits >= 136).all(), hits
 
 
+@pytest.mark.parametrize("ties", [False, True])
+def test_what_images_add_to_the_sorting_has_its_mean_and_its_spread(ties: bool) -> None:
+    known, foreign = scored(ties=ties)
+    each, found = de.shares_of_auroc(known, foreign), de.foreign_auroc(known, foreign)
+    assert len(each) == len(known) + len(foreign) and each.mean() == pytest.approx(found.value, rel=1e-12)
+    assert one_way(each).se_images == pytest.approx(found.se_images, rel=0.01), "up to (n - 1) / n"
+
+
+def test_foreign_images_of_one_group_count_once() -> None:
+    known, foreign = scored()
+    five = np.tile(known, 5), np.tile(foreign, 5)
+    groups = np.tile(np.arange(len(known)), 5), np.tile(np.arange(len(foreign)) + len(known), 5)
+    together = {"groups": groups[0], "foreign_groups": groups[1]}
+    once, grouped, apart = de.foreign_auroc(known, foreign), de.foreign_auroc(*five, **together), de.foreign_auroc(*five)
+    assert grouped.value == pytest.approx(once.value) and grouped.se_images == pytest.approx(once.se_images, rel=0.02)
+    assert apart.se_images < 0.5 * grouped.se_images
+    passed, all_passed = de.foreign_accepted(known, foreign), de.foreign_accepted(*five, **together)
+    assert (all_passed.value, all_passed.low, all_passed.high) == pytest.approx((passed.value, passed.low, passed.high))
+    half = de.foreign_auroc(five[0], foreign, groups=groups[0])
+    assert half.se_images == pytest.approx(once.se_images, rel=0.02), "foreign images without a group are on their own"
+    with pytest.raises(ValueError, match="one group of known or of foreign images"):
+        de.foreign_auroc(known, foreign, foreign_groups=np.zeros(len(foreign), int))
+
+
+def test_intervals_of_the_sorting_cover_where_groups_vary_together() -> None:
+    from scipy.special import ndtr
+
+    rng = np.random.default_rng(6)
+    truth, hits = ndtr(2 / 2), np.zeros(2)  # each score has variance 2: its group's and its own
+    known_groups, foreign_groups = np.arange(30).repeat(5), np.arange(30, 50).repeat(5)
+    for _ in range(150):
+        known, foreign = rng.normal(size=30).repeat(5) + rng.normal(size=150), 2 + rng.normal(size=20).repeat(5) + rng.normal(size=100)
+        a, b = de.foreign_auroc(known, foreign, groups=known_groups, foreign_groups=foreign_groups), de.foreign_auroc(known, foreign)
+        hits += [a.low <= truth <= a.high, b.low <= truth <= b.high]
+    assert hits[0] >= 136 and hits[1] < 130, hits
+
+
+def seen(n: int, centre: float, seed: int) -> de.Seen:
+    """Three features, the first two of which are the logits."""
+    features = np.random.default_rng(seed).normal(centre, 1, (n, 3))
+    return de.Seen(features[:, :2], features)
+
+
+def test_every_score_of_strangeness_is_told_or_says_why_not() -> None:
+    train, y = seen(60, 3.0, 0), np.arange(60) % 2
+    found = de.noticed(seen(80, 3.0, 1), seen(40, -3.0, 2), train, y)
+    assert set(found.auroc) == {de.HEADLINE, *de.BESIDE} and isinstance(found.accepted, de.Interval) and found.accepted.value < 0.05
+    for by in (de.HEADLINE, "far", "mahalanobis"):
+        value = found.auroc[by]
+        assert isinstance(value, de.Interval) and value.value > 0.98 and found.each[by].mean() == pytest.approx(value.value)
+    few = de.noticed(seen(15, 3.0, 1), seen(40, -3.0, 2), seen(4, 3.0, 0), y[:4])
+    assert isinstance(few.auroc[de.HEADLINE], de.Interval) and few.accepted == "needs 20 known images, has 15; fix: give more"
+    assert "needs 10 training images, has 4" in str(few.auroc["far"]) and "far" not in few.each
+
+
 def test_detection_refuses_what_it_cannot_measure() -> None:
     known, foreign = scored()
     features, train, y = featured()
@@ -626,6 +714,32 @@ def test_robustness_gathers_what_its_parts_measure() -> None:
     assert found.shifted.log_loss.value > found.calibration.log_loss.value
 
 
+def test_what_images_add_has_the_accuracies_as_its_means() -> None:
+    model, x, y = model_and_images("ten", n=40)
+    found = tried(model, x, y, eps=(0.01, 0.05), headline=0.05)
+    values = {row["metric"]: row["value"] for row in ro.rows(found)}
+    each = ro.outcomes(found)
+    assert set(each) == {"clean_accuracy", "fgsm_accuracy", "pgd_accuracy", "robust_accuracy", "corrupted_accuracy"}
+    assert all(each[name].shape == (40,) and each[name].mean() == pytest.approx(values[name]) for name in each)
+
+
+def test_groups_change_intervals_and_no_value() -> None:
+    model, x, y = model_and_images("ten", n=60)
+    pixels, stress = (255 * x).round().byte().permute(0, 2, 3, 1).numpy(), ro.Stress(eps=(0.05,), headline=0.05, corruptions=("fog",), apgd_steps=5, queries=20)
+    plain, grouped = (ro.robustness(model.float(), pixels, y.numpy(), seed=0, stress=stress, groups=g) for g in (None, np.arange(60) // 6))
+    assert (plain.counted, grouped.counted) == (60, 10) and plain.hidden == grouped.hidden
+    for a, b in zip(ro.rows(plain), ro.rows(grouped), strict=True):
+        assert a["metric"] == b["metric"] and b.get("n") in (60, None)
+        if b["value"] is None:
+            assert b["note"] == "needs 50 images or groups, has 10" and "calibration" in b["metric"]
+        else:
+            assert a["value"] == pytest.approx(b["value"])
+    a, b = plain.corruption.corrupted, grouped.corruption.corrupted
+    assert b.df_images == 9 and a.df_images == 59 and a.value == b.value
+    with pytest.raises(ValueError, match="one group of test images"):
+        ro.robustness(model.float(), pixels, y.numpy(), seed=0, stress=stress, groups=np.zeros(60, int))
+
+
 def test_hidden_gradients_are_told() -> None:
     model, x, y = model_and_images("ten", n=40)
     found = tried(Staircase(model), x, y, eps=(0.075,), headline=0.075)
@@ -654,11 +768,12 @@ def test_stress_that_makes_no_sense_is_refused() -> None:
 
 
 def test_every_metric_has_a_record() -> None:
-    records = {m.name: m for module in (at, ca, co, de, ro) for m in vars(module).values() if isinstance(m, Metric)}
+    found = [value for module in (at, ca, co, de, ro) for value in (*vars(module).values(), *de.BESIDE.values())]
+    records = {m.name: m for m in found if isinstance(m, Metric)}
     assert set(records) == {
         *("clean_accuracy", "fgsm_accuracy", "pgd_accuracy", "robust_accuracy", "corrupted_accuracy", "mean_corruption_error"),
         *("calibration_error", "debiased_calibration_error", "brier", "log_loss", "shifted_calibration_error", "shifted_brier", "shifted_log_loss"),
-        *("foreign_auroc", "foreign_accepted"),
+        *("foreign_auroc", "foreign_accepted", "foreign_doubt_auroc", "foreign_far_auroc", "foreign_mahalanobis_auroc"),
     }
     assert all(m.axis == "robustness" and m.interval and m.source for m in records.values())
 
@@ -666,14 +781,15 @@ def test_every_metric_has_a_record() -> None:
 # the job
 
 
-def stripes(n: int, seed: int) -> mi.ImageSet:
+def stripes(n: int, seed: int, *, patients: int = 0) -> mi.ImageSet:
     """Two classes, bright left and bright right half, 8 x 8 pixels."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
     x = np.full((n, 8, 8), 80.0)
     x[y == 0, :, :4] += 70
     x[y == 1, :, 4:] += 70
-    return mi.from_arrays(np.clip(x + rng.normal(0, 30, x.shape), 0, 255).astype(np.uint8), y, classes=("left", "right"))
+    groups = tuple(f"patient {i * patients // n}" for i in range(n)) if patients else None
+    return mi.from_arrays(np.clip(x + rng.normal(0, 30, x.shape), 0, 255).astype(np.uint8), y, classes=("left", "right"), groups=groups)
 
 
 BACKBONE = {"name": "small", "variant": "", "frozen": False}
@@ -700,6 +816,36 @@ def test_the_stress_job_tests_a_stored_model_on_stored_images(trained: tuple[Sto
     worst = result["attacks"][-1]["accuracy"]
     assert all(by_metric["robust_accuracy"][key] == worst[key] for key in ("value", "low", "high", "n"))
     assert by_metric["robust_accuracy"]["value"] <= by_metric["pgd_accuracy"]["value"] <= by_metric["clean_accuracy"]["value"]
+
+
+def test_the_stress_job_counts_the_groups_of_its_images(trained: tuple[Store, dict[str, str]]) -> None:
+    store, inputs = trained
+    grouped = keep_images(store, stripes(60, 1, patients=6), size=8, channels=1)
+    asked = {"backbone": BACKBONE, "most": 40, "seed": 5, **QUICK}
+    plain, told = (perform(store, Asked("stress", VERBS["stress"].version, asked, {**inputs, "images": images})) for images in (inputs["images"], grouped))
+    assert (plain.result["groups"], told.result["groups"]) == (40, 6)
+    with np.load(told.path("tried.npz"), allow_pickle=False) as each:
+        assert len(np.unique(each["groups"])) == 6 and each["least"] == pytest.approx(1 / 6)
+        values = {row["metric"]: row["value"] for row in told.result["scores"]}
+        assert all(each[name].mean() == pytest.approx(values[name]) for name in each if name not in ("groups", "least"))
+    assert [r["value"] for r in plain.result["scores"] if "accuracy" in r["metric"]] == [r["value"] for r in told.result["scores"] if "accuracy" in r["metric"]]
+
+
+def test_the_stress_job_tells_how_foreign_images_are_taken(trained: tuple[Store, dict[str, str]]) -> None:
+    store, inputs = trained
+    noise = np.random.default_rng(3).integers(0, 256, (30, 8, 8)).astype(np.uint8)
+    foreign, real = (
+        keep_images(store, images, size=8, channels=1) for images in (mi.from_arrays(noise, np.zeros(30, int), classes=("noise",)), stripes(40, 0))
+    )
+    asked = Asked("stress", VERBS["stress"].version, {"backbone": BACKBONE, "most": 24, "seed": 5, **QUICK}, {**inputs, "foreign": foreign, "real": real})
+    entry = perform(store, asked)
+    by_metric = {row["metric"]: row for row in entry.result["scores"]}
+    names = {"foreign_auroc", *(m.name for m in de.BESIDE.values())}
+    assert names | {"foreign_accepted"} <= set(by_metric) and by_metric["foreign_auroc"]["n"] == 30, "all 60 known images, not 24 of them"
+    with np.load(entry.path("foreign.npz"), allow_pickle=False) as each:
+        assert names | {"groups", "least"} == set(each) and len(each["groups"]) == 90
+        assert all(each[name].mean() == pytest.approx(by_metric[name]["value"]) for name in names)
+    assert by_metric["foreign_far_auroc"]["value"] > 0.9 and 0 <= by_metric["foreign_accepted"]["value"] <= 1
 
 
 def test_a_wrong_setting_or_too_few_images_are_the_users_to_mend(trained: tuple[Store, dict[str, str]]) -> None:

@@ -216,7 +216,7 @@ def test_a_model_that_is_never_wrong_is_not_certain() -> None:
 
 def test_intra_cluster_distance_tells_empty_clusters_and_does_not_count_them() -> None:
     fake = np.array([[0.0], [2.0], [10.0], [11.0], [12.0], [30.0]])
-    found = cl.intra_cluster_distance(fake, np.array([0, 0, 2, 2, 2, 4]), n_real=6)
+    found = cl.intra_cluster(fake, np.array([0, 0, 2, 2, 2, 4]), n_real=6)
     assert found.value == pytest.approx((2.0 + 4 / 3) / 2)
     assert (found.clusters, found.alone, found.empty, found.largest, found.n) == (2, 1, 3, 0.5, 6)
 
@@ -226,9 +226,9 @@ def test_intra_cluster_distance_of_one_image_again_and_again_is_0() -> None:
     collapsed = np.repeat(fake, 6, axis=0)
     nearest = cdist(collapsed, real).argmin(axis=1)
     spread = np.random.default_rng(1).normal(size=(60, 4))
-    found = cl.intra_cluster_distance(real.repeat(6, axis=0), np.arange(10).repeat(6), n_real=10)
+    found = cl.intra_cluster(real.repeat(6, axis=0), np.arange(10).repeat(6), n_real=10)
     assert found.value == pytest.approx(0.0, abs=1e-6) and found.empty == 0
-    assert cl.intra_cluster_distance(collapsed, nearest, n_real=10).value < cl.intra_cluster_distance(spread, cdist(spread, real).argmin(1), n_real=10).value
+    assert cl.intra_cluster(collapsed, nearest, n_real=10).value < cl.intra_cluster(spread, cdist(spread, real).argmin(1), n_real=10).value
 
 
 # refusals, records
@@ -251,8 +251,8 @@ def test_what_cannot_be_measured_is_refused() -> None:
         (lambda: tr.neighbour_accuracy(x, labels, seed=0, groups=np.arange(60) // 57), "needs 5 neighbours outside the group, has 3"),
         (lambda: tr.tested(theta, y, measure=measure), "the last axis the measure's classes"),
         (lambda: tr.tested(np.eye(3)[y[:9]], y[:9], measure=measure), "needs 10 test images, has 9"),
-        (lambda: cl.intra_cluster_distance(x, np.arange(60), n_real=60), "needs two synthetic images"),
-        (lambda: cl.intra_cluster_distance(x, np.arange(60), n_real=50), "does not name one of 50 real images"),
+        (lambda: cl.intra_cluster(x, np.arange(60), n_real=60), "needs two synthetic images"),
+        (lambda: cl.intra_cluster(x, np.arange(60), n_real=50), "does not name one of 50 real images"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from mitate.metrics.ascent import Norm, ascend, ball_of, climb, cross_entropy, dlr_to, evaluating, like, logits_of, margin_of, margin_to
-from mitate.metrics.intervals import Interval, wilson
+from mitate.metrics.intervals import Interval, share_of
 from mitate.runtime import seed_of
 from mitate.score import Metric
 
@@ -38,7 +38,7 @@ QUERIES = 200
 SQUARE_SHARE = 0.8  # of the image's area that the first squares take
 SQUARE_HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the area halves
 
-BY_IMAGE = "Wilson 1927, over images, for this model; images of one group are not independent and make it too narrow"
+BY_IMAGE = "Wilson 1927, over images, for this model; with groups Student's t over groups"
 FGSM_ACCURACY = Metric("fgsm_accuracy", "robustness", "higher", LEAST, BY_IMAGE, "Goodfellow et al. 2015, section 4")
 PGD_ACCURACY = Metric("pgd_accuracy", "robustness", "higher", LEAST, BY_IMAGE, "Madry et al. 2018, section 2.1")
 ROBUST_ACCURACY = Metric("robust_accuracy", "robustness", "higher", LEAST, BY_IMAGE, "Croce and Hein 2020, algorithm 1 and equation 7")
@@ -55,10 +55,13 @@ class UnderAttack:
     kept: np.ndarray  # bool [n], right under attack too
 
 
-def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Callable[..., Tensor], *, confidence: float = 0.95) -> UnderAttack:
+def robust_accuracy(
+    model: nn.Module, x: Tensor, y: Tensor, attack: Callable[..., Tensor], *, groups: np.ndarray | None = None, confidence: float = 0.95
+) -> UnderAttack:
     """Accuracy under `attack`, beside clean accuracy. attack(model, x, y, rows=...): one of this file with its settings bound by `partial`.
 
-    Raises ValueError below 10 images. A model that is worse when clean can look as if it lost less: read the two together.
+    groups: int [n], as in `under_attack`. Raises ValueError below 10 images. A model that is worse when clean can look as if it lost less: read
+    the two together.
     """
     if len(x) < LEAST:
         raise ValueError(f"needs {LEAST} images, has {len(x)}; fix: give more")
@@ -67,13 +70,17 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Callable[...
     if len(rows):
         chosen = torch.from_numpy(rows).to(x.device)
         kept[rows] = correct(model, attack(model, x[chosen], y[chosen], rows=rows), y[chosen])
-    return under_attack(right, kept, confidence=confidence)
+    return under_attack(right, kept, groups=groups, confidence=confidence)
 
 
-def under_attack(right: np.ndarray, kept: np.ndarray, *, confidence: float = 0.95) -> UnderAttack:
-    """The record of `right` when clean and `kept` under attack, bool [n]; what is wrong when clean cannot be kept."""
+def under_attack(right: np.ndarray, kept: np.ndarray, *, groups: np.ndarray | None = None, confidence: float = 0.95) -> UnderAttack:
+    """The record of `right` when clean and `kept` under attack, bool [n]; what is wrong when clean cannot be kept.
+
+    groups: int [n], images of one patient or plant, which a model gets right or wrong together: intervals then count groups.
+    Raises ValueError with a single group.
+    """
     kept = right & kept
-    clean, robust, drop = (wilson(int(hits.sum()), len(right), confidence=confidence) for hits in (right, kept, right & ~kept))
+    clean, robust, drop = (share_of(hits, groups=groups, confidence=confidence) for hits in (right, kept, right & ~kept))
     return UnderAttack(clean, robust, drop, right, kept)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.metrics.intervals import Interval, reach, two_way
+from mitate.metrics.intervals import Interval, one_way, reach
 from mitate.score import Metric
 
 BINS = 15
@@ -164,10 +164,8 @@ def _by_bin(gap: np.ndarray, bin_of: np.ndarray, members: np.ndarray) -> tuple[n
 
 
 def _interval(values: np.ndarray, members: np.ndarray, confidence: float, *, least: float = 0.0, most: float = math.inf) -> Interval:
-    """The mean of contributions, from `least` to `most`, with Student's t over groups."""
-    n = int(members.max()) + 1
-    found = two_way(values[None], confidence=confidence, groups=members, se_replicates=(0.0, math.inf), least=1 / n)
-    return Interval(found.value, max(least, found.low), min(most, found.high), n, se_images=found.se_images, df_images=found.df_images)
+    """The mean of contributions, from `least` to `most`, with Student's t over groups, which are its n."""
+    return replace(one_way(values, confidence=confidence, groups=members, within=(least, most)), n=int(members.max()) + 1)
 
 
 def _members(groups: np.ndarray | None, n: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
 
-from mitate.metrics.intervals import Interval, quantile_t, two_way
+from mitate.metrics.intervals import Interval, one_way, quantile_t
 from mitate.runtime import seed_of
 from mitate.score import Metric
 
@@ -31,7 +31,7 @@ SMALL, LARGE = 32, 224  # pixels: sides of the two published tables
 BLOCK = 64  # images at a time; memory only
 ICE = np.array([0.80, 0.90, 1.00], np.float32)
 
-OVER_IMAGES = "Student's t over images, each the mean of its corrupted versions"
+OVER_IMAGES = "Student's t over images or groups, each image the mean of its corrupted versions"
 CORRUPTED_ACCURACY = Metric("corrupted_accuracy", "robustness", "higher", LEAST, OVER_IMAGES, "Hendrycks and Dietterich 2019, section 4, unweighted")
 CORRUPTION_ERROR = Metric(
     "mean_corruption_error", "robustness", "lower", LEAST, "delete-one jackknife over images", "Hendrycks and Dietterich 2019, section 4.3"
@@ -50,6 +50,7 @@ class UnderCorruption:
     kept: float | None  # corrupted / clean; None where nothing is right when clean
     by_kind: tuple[Interval, ...]  # in the order that was measured
     by_severity: tuple[Interval, ...]
+    each: np.ndarray  # float64 [n], of each image the share of its versions that are right
 
 
 def corrupt(x: np.ndarray, *, kind: str, severity: int, seed: int, first: int = 0) -> np.ndarray:
@@ -81,14 +82,15 @@ def answers(predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, *, seed:
     return np.asarray(said, dtype=np.float32)
 
 
-def corrupted_accuracy(right: np.ndarray, clean: np.ndarray, *, confidence: float = 0.95) -> UnderCorruption:
+def corrupted_accuracy(right: np.ndarray, clean: np.ndarray, *, groups: np.ndarray | None = None, confidence: float = 0.95) -> UnderCorruption:
     """Mean accuracy over kinds and severities, each counted alike. right: bool [kinds, severities, n]; clean: bool [n], the same images unharmed.
 
-    An image's versions are not independent, so intervals count images, not versions. Raises ValueError below 10 images.
+    An image's versions are not independent, so intervals count images, not versions; or groups, int [n]: images of one patient or plant.
+    Raises ValueError below 10 images, or with a single group.
     """
     _check(right, clean.shape[0])
     share = right.mean(axis=(0, 1))
-    interval = lambda values, low=0.0: _over_images(values, low, confidence)  # noqa: E731
+    interval = lambda values, low=0.0: one_way(values.astype(np.float64), confidence=confidence, groups=groups, within=(low, 1.0))  # noqa: E731
     return UnderCorruption(
         interval(clean.astype(np.float64)),
         interval(share),
@@ -96,6 +98,7 @@ def corrupted_accuracy(right: np.ndarray, clean: np.ndarray, *, confidence: floa
         float(share.mean() / clean.mean()) if clean.any() else None,
         tuple(interval(part) for part in right.mean(axis=1)),
         tuple(interval(part) for part in right.mean(axis=0)),
+        share,
     )
 
 
@@ -134,11 +137,6 @@ def _ratio(own: np.ndarray, reference: np.ndarray, confidence: float) -> Interva
     se = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
     half = quantile_t(0.5 + confidence / 2, n - 1) * se
     return Interval(value, value - half, value + half, n, se_images=se, df_images=n - 1)
-
-
-def _over_images(values: np.ndarray, low: float, confidence: float) -> Interval:
-    found = two_way(values.astype(np.float64)[None], confidence=confidence, se_replicates=(0.0, math.inf))
-    return Interval(found.value, max(low, found.low), min(1.0, found.high), found.n, se_images=found.se_images, df_images=found.df_images)
 
 
 def _same(right: np.ndarray, reference: np.ndarray) -> None:

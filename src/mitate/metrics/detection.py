@@ -12,11 +12,14 @@ Every score grows with strangeness. `known` are scores of images of the training
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import linalg, special
 
-from mitate.metrics.intervals import Interval, quantile_t, wilson
+from mitate.metrics.intervals import Interval, one_way, quantile_t, wilson
 from mitate.score import Metric
 
 LEAST = 10  # images on either side
@@ -25,9 +28,73 @@ K = 10
 ACCEPTED = 0.95  # share of known images below the threshold
 BLOCK = 1024
 
-OVER_BOTH = "order statistics for the threshold, Wilson 1927 for the share, added in squares"
-FOREIGN_AUROC = Metric("foreign_auroc", "robustness", "higher", LEAST, "DeLong et al. 1988, on the logit scale", "chance that a foreign image is stranger")
+OVER_BOTH = "order statistics for the threshold, Wilson 1927 for the share, added in squares; a set with groups counts as the fewer images it is worth"
+DELONG = "DeLong et al. 1988, with groups Obuchowski 1997, on the logit scale"
+FOREIGN_AUROC = Metric("foreign_auroc", "robustness", "higher", LEAST, DELONG, "chance that a foreign image is stranger, by energy: Liu et al. 2020")
 FOREIGN_ACCEPTED = Metric("foreign_accepted", "robustness", "lower", LEAST_KNOWN, OVER_BOTH, "false positive rate at 95 % true positives, Liang et al. 2018")
+HEADLINE = "energy"  # what a model says of itself: as good as doubt, fewer accepted; distances see far more (benchmarks/foreign_scores.py)
+BESIDE = {
+    by: Metric(f"foreign_{by}_auroc", "robustness", "higher", LEAST, DELONG, f"chance that a foreign image is stranger, {source}")
+    for by, source in (
+        ("doubt", "by the largest softmax: Hendrycks and Gimpel 2017"),
+        ("far", "by the k-th nearest training feature: Sun et al. 2022"),
+        ("mahalanobis", "by the nearest class mean: Lee et al. 2018"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a classifier makes of images: logits [n, classes], and features [n, d], which its last layer reads."""
+
+    logits: np.ndarray
+    features: np.ndarray
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """How well each score sorts foreign images from known ones. Where a score cannot be had, a text says why."""
+
+    auroc: Mapping[str, Interval | str]  # by score
+    accepted: Interval | str  # by the headline score
+    each: Mapping[str, np.ndarray]  # by score, what each image adds to its AUROC: float64 [n + m], `shares_of_auroc`
+
+
+def noticed(
+    known: Seen,
+    foreign: Seen,
+    train: Seen,
+    y: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    foreign_groups: np.ndarray | None = None,
+    confidence: float = 0.95,
+) -> Noticed:
+    """AUROC by every score of this file, and the share of foreign images accepted by the headline one.
+
+    known [n]: images of the training kind that were not trained on; foreign [m]; train: training images with their classes y. groups int [n],
+    foreign_groups int [m], numbered alike: images that vary together.
+    """
+    ways = {
+        "energy": lambda seen: energy(seen.logits), "doubt": lambda seen: doubt(seen.logits),
+        "far": lambda seen: far(seen.features, train.features), "mahalanobis": lambda seen: mahalanobis(seen.features, train.features, y),
+    }  # fmt: skip
+    together: dict[str, Any] = {"groups": groups, "foreign_groups": foreign_groups}
+    auroc: dict[str, Interval | str] = {}
+    each: dict[str, np.ndarray] = {}
+    for by, strange in ways.items():
+        try:
+            scores = strange(known), strange(foreign)
+            auroc[by] = foreign_auroc(*scores, **together, confidence=confidence)
+            each[by] = shares_of_auroc(*scores)
+        except ValueError as wrong:
+            auroc[by] = str(wrong)
+    accepted: Interval | str
+    try:
+        accepted = foreign_accepted(ways[HEADLINE](known), ways[HEADLINE](foreign), **together, confidence=confidence)
+    except ValueError as wrong:
+        accepted = str(wrong)
+    return Noticed(auroc, accepted, each)
 
 
 def doubt(logits: np.ndarray) -> np.ndarray:
@@ -82,43 +149,101 @@ def mahalanobis(features: np.ndarray, train: np.ndarray, y: np.ndarray) -> np.nd
 # how well they sort ---------------------------------------------------------------------------------------------------
 
 
-def foreign_auroc(known: np.ndarray, foreign: np.ndarray, *, confidence: float = 0.95) -> Interval:
+def foreign_auroc(
+    known: np.ndarray,
+    foreign: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    foreign_groups: np.ndarray | None = None,
+    confidence: float = 0.95,
+) -> Interval:
     """Chance that a foreign image is stranger than a known one, ties half. 0 to 1; 0.5 is blind. known [n], foreign [m]: scores.
 
     The variance is DeLong's (1988), by ranks; the interval is built on the logit scale, which keeps it within 0 to 1. The standard error
     is at least that of one image of the smaller set becoming a coin's toss, so that a perfect sorting of few images is no certainty.
+    groups int [n], foreign_groups int [m], numbered alike: images that vary together (Obuchowski 1997; Student's t over the fewer groups).
     """
     known, foreign = _scores(known, foreign, LEAST)
     n, m = len(known), len(foreign)
-    ranks = _midranks(np.concatenate([known, foreign]))
-    below = (ranks[n:] - _midranks(foreign)) / n  # of each foreign image, the share of known ones that it is stranger than
-    above = 1 - (ranks[:n] - _midranks(known)) / m  # of each known image, the share of foreign ones that are stranger
+    below, above = _placements(known, foreign)
     value = float(below.mean())
-    least = 1 / (2 * min(n, m))
-    se = max(math.sqrt(float(below.var(ddof=1)) / m + float(above.var(ddof=1)) / n), least)
-    inner = min(max(value, least), 1 - least)
-    half = quantile_t(0.5 + confidence / 2, math.inf) * se / (inner * (1 - inner))
+    together = both_groups(groups, foreign_groups, n, m)
+    if together is None:
+        least, df = 1 / (2 * min(n, m)), math.inf
+        se = math.sqrt(float(below.var(ddof=1)) / m + float(above.var(ddof=1)) / n)
+    else:
+        fewer = min(len(np.unique(together[:n])), len(np.unique(together[n:])))
+        if fewer < 2:
+            raise ValueError("one group of known or of foreign images has no interval; fix: give images of more groups")
+        least, df = 1 / (2 * fewer), fewer - 1.0
+        se = one_way(shares_of_auroc(known, foreign), groups=together).se_images
+    se, inner = max(se, least), min(max(value, least), 1 - least)
+    half = quantile_t(0.5 + confidence / 2, df) * se / (inner * (1 - inner))
     low, high = (float(special.expit(special.logit(inner) + side * half)) for side in (-1, 1))
-    return Interval(value, min(low, value), max(high, value), min(n, m), se_images=se)
+    return Interval(value, min(low, value), max(high, value), min(n, m), se_images=se, df_images=df)
 
 
-def foreign_accepted(known: np.ndarray, foreign: np.ndarray, *, confidence: float = 0.95) -> Interval:
+def shares_of_auroc(known: np.ndarray, foreign: np.ndarray) -> np.ndarray:
+    """What each image adds to the AUROC, float64 [n + m], known images first: their mean is the AUROC, their standard error DeLong's.
+
+    Of one image: the AUROC plus its placement's distance from it, over its set's share of all images. So two models on the same images can be
+    compared image by image, as DeLong et al. 1988 do.
+    """
+    known, foreign = _scores(known, foreign, LEAST)
+    below, above = _placements(known, foreign)
+    value, n, m = below.mean(), len(known), len(foreign)
+    return np.concatenate([value + (above - value) * (n + m) / n, value + (below - value) * (n + m) / m])
+
+
+def _placements(known: np.ndarray, foreign: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each foreign image the share of known ones that it is stranger than, and of each known one the share of foreign ones that are stranger."""
+    n, m = len(known), len(foreign)
+    ranks = _midranks(np.concatenate([known, foreign]))
+    return (ranks[n:] - _midranks(foreign)) / n, 1 - (ranks[:n] - _midranks(known)) / m
+
+
+def both_groups(groups: np.ndarray | None, foreign_groups: np.ndarray | None, n: int, m: int) -> np.ndarray | None:
+    """Group numbers int [n + m] of both sets; an image of a set without groups is on its own. None where neither set has any."""
+    if groups is None and foreign_groups is None:
+        return None
+    first = np.arange(n) if groups is None else groups
+    beyond = int(first.max()) + 1
+    return np.concatenate([first, np.arange(beyond, beyond + m) if foreign_groups is None else foreign_groups + (beyond if groups is None else 0)])
+
+
+def foreign_accepted(
+    known: np.ndarray,
+    foreign: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    foreign_groups: np.ndarray | None = None,
+    confidence: float = 0.95,
+) -> Interval:
     """Share of foreign images that pass a threshold which 95 % of the known ones pass (FPR at 95 % TPR). 0 to 1. known [n], foreign [m].
 
     The threshold is the smallest known score with 95 % of them at or below it; what is at it passes. It is itself estimated: its exact
     binomial interval from order statistics moves the share one way or the other, Wilson's interval gives the foreign images' part, and
     the two are added in squares. Below 72 known images no order statistic bounds the threshold from above, and the high end is 1.
+    groups int [n], foreign_groups int [m]: images that vary together. They count as if those of a group were one image seen again and again,
+    so the interval is wide rather than narrow.
     """
     known, foreign = _scores(known, foreign, LEAST, LEAST_KNOWN)
     n, m = len(known), len(foreign)
     order = np.sort(known)
-    passed = lambda threshold: int((foreign <= threshold).sum())  # noqa: E731
-    middle = wilson(passed(order[math.ceil(ACCEPTED * n - 1e-9) - 1]), m, confidence=confidence)
-    low, high = _ranks(n, ACCEPTED, confidence)
-    least = passed(order[low - 1]) / m if low >= 1 else 0.0
-    most = passed(order[high - 1]) / m if high <= n else 1.0
+    passed = lambda threshold: float((foreign <= threshold).mean())  # noqa: E731
+    share, counted = passed(order[math.ceil(ACCEPTED * n - 1e-9) - 1]), _worth(foreign_groups, m)
+    middle = wilson(share * counted, counted, confidence=confidence)
+    independent = math.floor(_worth(groups, n))
+    low, high = _ranks(independent, ACCEPTED, confidence)
+    least = passed(order[max(math.floor(low * n / independent), 1) - 1]) if low >= 1 else 0.0
+    most = passed(order[math.ceil(high * n / independent - 1e-9) - 1]) if high <= independent else 1.0
     down, up = math.hypot(middle.value - middle.low, middle.value - least), math.hypot(middle.high - middle.value, most - middle.value)
     return Interval(middle.value, max(0.0, middle.value - down), min(1.0, middle.value + up), m)
+
+
+def _worth(groups: np.ndarray | None, n: int) -> float:
+    """How many independent images n images are worth, where those of a group are all alike: n^2 over the sum of the squared group sizes (Kish 1965)."""
+    return float(n) if groups is None else float(n**2 / (np.unique(groups, return_counts=True)[1] ** 2).sum())
 
 
 def _ranks(n: int, share: float, confidence: float) -> tuple[int, int]:

@@ -17,11 +17,14 @@ from mitate.metrics import leakage, membership
 from mitate.metrics.audit import Bound
 from mitate.metrics.intervals import Interval
 from mitate.metrics.leakage import DataCopying
-from mitate.metrics.membership import Attack, Blind
+from mitate.metrics.membership import Attack, Blind, OnClassifier
 from mitate.score import Metric
 
 Code = Literal["leaks", "no leak found", "not measured"]
 BLIND = 0.01  # p below which a hold-out is another sort of images than the training set
+NO_LOSS, NO_MODEL = "no loss of the images was given", "no attack on a model was given"
+LOSS_METRICS = (membership.LOSS_AUC, membership.LOSS_CAUGHT)
+MODEL_METRICS = (membership.LIRA_AUC, membership.LIRA_CAUGHT, membership.THRESHOLD_AUC)
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class Privacy:
     """All that features tell of a synthetic set's privacy. None: not measured, and `notes` says why, by the metric's name."""
 
     verdict: Verdict
-    ratio: Attack | None  # the verdict's
+    ratio: Attack | None  # on the images; always in the verdict
     near: Attack | None
     votes: Attack | None
+    loss: Attack | None  # on the generator; in the verdict where it was made
+    model: OnClassifier | None  # on a model trained on the images; its LiRA is in the verdict where it was made
     blind: Blind | None
     nearer: Interval | None  # 0.5 is no leak
     distance_ratio: Interval
@@ -73,13 +78,19 @@ class Privacy:
     @property
     def lines(self) -> tuple[Line, ...]:
         """Every measure in the order in which it is read: the attacks first."""
-        ratio, near, votes, copying = self.ratio, self.near, self.votes, self.data_copying
+        ratio, near, votes, loss, copying = self.ratio, self.near, self.votes, self.loss, self.data_copying
+        lira, threshold = (self.model.lira, self.model.threshold) if self.model else (None, None)
         rows: list[tuple[Metric, Interval | None, Interval | None]] = [
             (membership.RATIO_AUC, ratio.auc if ratio else None, CHANCE),
             (membership.CAUGHT_1_IN_100, ratio.at_1_in_100.caught if ratio and ratio.at_1_in_100 else None, _exactly(0.01)),
             (membership.CAUGHT_1_IN_1000, ratio.at_1_in_1000.caught if ratio and ratio.at_1_in_1000 else None, _exactly(0.001)),
             (membership.AUC, near.auc if near else None, CHANCE),
             (membership.VOTES_AUC, votes.auc if votes else None, CHANCE),
+            (membership.LOSS_AUC, loss.auc if loss else None, CHANCE),
+            (membership.LOSS_CAUGHT, loss.at_1_in_100.caught if loss and loss.at_1_in_100 else None, _exactly(0.01)),
+            (membership.LIRA_AUC, lira.auc if lira else None, CHANCE),
+            (membership.LIRA_CAUGHT, lira.at_1_in_100.caught if lira and lira.at_1_in_100 else None, _exactly(0.01)),
+            (membership.THRESHOLD_AUC, threshold.auc if threshold else None, CHANCE),
             (leakage.NEARER, self.nearer, CHANCE),
             (leakage.DISTANCE_RATIO, self.distance_ratio, self.distance_ratio_floor),
             (leakage.AUTHENTICITY, self.authenticity, self.authenticity_floor),
@@ -97,6 +108,8 @@ def privacy_of(
     views: np.ndarray | None = None,
     groups_train: np.ndarray | None = None,
     groups_held_out: np.ndarray | None = None,
+    loss: tuple[np.ndarray, np.ndarray] | str = NO_LOSS,
+    model: OnClassifier | str = NO_MODEL,
     confidence: float = 0.95,
 ) -> Privacy:
     """Attacks, distances beside their floors and the verdict for a set of synthetic images.
@@ -104,6 +117,8 @@ def privacy_of(
     synthetic [m, d], train [n, d], held_out [h, d] or None: float32 or float64 features of one extractor; train are the images that the
     generator was fitted on, held_out others drawn in the same way that it never saw. views [v, d]: features of the synthetic images flipped and
     shifted (`membership.views`), which attacks look at too. groups: int [n] and [h], images of one patient or plant.
+    loss: scores [n] and [h] by the generator's own loss (`membership.loss_scores`), model: an attack on a model trained on the images; or why
+    there is none. What is given is in the verdict, so give it because it was planned, not because of what it shows.
 
     Raises ValueError below 10 synthetic or training images, on groups that are on both sides, or features that do not fit; without a hold-out or
     with fewer than 10 images in it the record says "not measured" and keeps what needs none.
@@ -114,7 +129,7 @@ def privacy_of(
     if held_out is None or (why := _why_not(held_out, groups_train, groups_held_out)):
         why = why if held_out is not None else "needs held-out real images that the generator never saw, has none"
         notes = {metric.name: why for metric in NEED_HELD_OUT}
-        return Privacy(Verdict("not measured", why), None, None, None, None, None, ratio, None, authentic, None, None, copies, None, notes)
+        return Privacy(Verdict("not measured", why), None, None, None, None, None, None, None, ratio, None, authentic, None, None, copies, None, notes)
     fresh = leakage.reach(held_out, train)
     scores = membership.sample_scores(train, held_out, synthetic, views=views, groups_train=groups_train, groups_held_out=groups_held_out)
 
@@ -122,13 +137,20 @@ def privacy_of(
         return membership.attack(name, *of, groups_members=groups_train, groups_others=groups_held_out, confidence=confidence)
 
     first = judged("ratio", scores.ratio)
+    by_loss = None if isinstance(loss, str) else judged("loss", loss)
+    on_model = None if isinstance(model, str) else model
+    attacks = [first, *([by_loss] if by_loss else []), *([on_model.lira] if on_model else [])]
+    notes = first.notes | _notes(LOSS_METRICS, loss if isinstance(loss, str) else by_loss)
+    notes |= _notes(MODEL_METRICS, model if isinstance(model, str) else model.lira)
     blind = membership.told_apart(train, held_out, seed=seed, groups_train=groups_train, groups_held_out=groups_held_out)
     copying = leakage.data_copying(synthetic, train, held_out, seed=seed, confidence=confidence)
     return Privacy(
-        verdict([first], blind=blind, copies=copies, confidence=confidence),
+        verdict(attacks, blind=blind, copies=copies, confidence=confidence),
         ratio=first,
         near=judged("near", scores.near),
         votes=judged("votes", scores.votes),
+        loss=by_loss,
+        model=on_model,
         blind=blind,
         nearer=leakage.nearer_to_train(
             synthetic, train, held_out, seed=seed, groups_train=groups_train, groups_held_out=groups_held_out, confidence=confidence
@@ -140,15 +162,16 @@ def privacy_of(
         data_copying=copying,
         copies=copies,
         shared=int((fresh.first == 0).sum()),
-        notes=first.notes | ({leakage.C_T.name: copying.note} if copying.value is None else {}),
+        notes=notes | ({leakage.C_T.name: copying.note} if copying.value is None else {}),
     )
 
 
 def verdict(attacks: Sequence[Attack] = (), *, bounds: Sequence[Bound] = (), blind: Blind | None = None, copies: int = 0, confidence: float = 0.95) -> Verdict:
     """`leaks` where one of the attacks or audits beats chance, `no leak found` with what could have been seen, or `not measured` and why.
 
-    Each has a one-sided p; the smallest, times their number (Bonferroni), is compared with (1 - confidence) / 2, as the low end of an interval
-    would be. Name the attacks before looking: those left out after a look are not counted. blind: attacks, but not audits with their own coins,
+    Each has a one-sided p, which times their number (Bonferroni) is compared with (1 - confidence) / 2, as the low end of an interval would be. The
+    first that beats chance is told, in the order given; else that of the smallest p. Name the attacks before looking: those left out after a look
+    are not counted. blind: attacks, but not audits with their own coins,
     say nothing where training and held-out images differ by themselves. copies: synthetic images that equal a training image; they are told and
     decide nothing.
     """
@@ -161,11 +184,12 @@ def verdict(attacks: Sequence[Attack] = (), *, bounds: Sequence[Bound] = (), bli
         if apart and blind is not None:
             why = f"held-out and training images can be told apart without the generator (p = {blind.p:.3g}); split them at random"
         return Verdict("not measured", why + beside)
-    smallest, name, told = min(found)
-    p = min(1.0, len(found) * smallest)
+    spill = (1 - confidence) / 2
+    one, name, told = next((f for f in found if len(found) * f[0] <= spill), min(found))
+    p = min(1.0, len(found) * one)
     least = min((a.smallest_auc(tests=len(found)) for a in usable), default=None)
     advantage = None if least is None else 2 * least - 1
-    if p <= (1 - confidence) / 2:
+    if p <= spill:
         return Verdict("leaks", told + beside, name, p, least, advantage)
     if least is None:
         could = f"an attack that always guesses right would have shown an epsilon of {max(b.most for b in bounds):.3g}"
@@ -187,10 +211,25 @@ def _exactly(value: float) -> Interval:
 
 
 CHANCE = _exactly(0.5)
+ON_FEATURES = frozenset(
+    metric.name
+    for metric in (
+        *(membership.RATIO_AUC, membership.CAUGHT_1_IN_100, membership.CAUGHT_1_IN_1000, membership.AUC, membership.VOTES_AUC),
+        *(leakage.NEARER, leakage.DISTANCE_RATIO, leakage.AUTHENTICITY, leakage.C_T),
+    )
+)
 NEED_HELD_OUT = (
     *(membership.RATIO_AUC, membership.CAUGHT_1_IN_100, membership.CAUGHT_1_IN_1000, membership.AUC, membership.VOTES_AUC),
-    *(leakage.NEARER, leakage.C_T),
+    *(*LOSS_METRICS, *MODEL_METRICS, leakage.NEARER, leakage.C_T),
 )
+
+
+def _notes(metrics: Sequence[Metric], found: Attack | str | None) -> dict[str, str]:
+    """Why the rows of one attack have no value: no attack was made, or too few non-members for those caught."""
+    if isinstance(found, str):
+        return {metric.name: found for metric in metrics}
+    few = found.notes.get(membership.CAUGHT_1_IN_100.name) if found else None
+    return {metrics[1].name: few} if few else {}
 
 
 def _told(attack: Attack) -> str:

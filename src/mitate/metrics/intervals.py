@@ -102,6 +102,16 @@ def two_way(
     return ends(found, confidence=confidence, low_share=low_share)
 
 
+def one_way(values: np.ndarray, *, confidence: float = 0.95, groups: np.ndarray | None = None, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+    """Interval for the mean of `values`, float64 [images], of one training: Student's t over images, or over groups [images] where they vary together.
+
+    Its standard error is at least that of one image or group changing its mind. within: what the mean can be.
+    """
+    count = len(values) if groups is None else len(np.unique(groups))
+    found = two_way(values[None], confidence=confidence, groups=groups, se_replicates=(0.0, math.inf), least=1 / count)
+    return replace(found, low=max(within[0], found.low), high=min(within[1], found.high))
+
+
 def along(
     first: np.ndarray,
     second: np.ndarray,
@@ -194,8 +204,8 @@ def pooled_row_se(tables: list[np.ndarray]) -> tuple[float, float]:
     return math.sqrt(sum(spread) / len(spread)), df
 
 
-def wilson(hits: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval for a share (Wilson 1927)."""
+def wilson(hits: float, n: float, *, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval for a share (Wilson 1927). An effective number of trials need not be whole."""
     if n < 1:
         raise ValueError("no trials")
     z = float(special.ndtri(0.5 + confidence / 2))
@@ -204,7 +214,14 @@ def wilson(hits: int, n: int, *, confidence: float = 0.95) -> Interval:
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     low = 0.0 if hits == 0 else max(0.0, centre - half)
     high = 1.0 if hits == n else min(1.0, centre + half)
-    return Interval(share, low, high, n)
+    return Interval(share, low, high, math.floor(n))
+
+
+def share_of(hits: np.ndarray, *, groups: np.ndarray | None = None, confidence: float = 0.95) -> Interval:
+    """The share of `hits`, bool [n], with Wilson's interval over images, or Student's t over groups, int [n]."""
+    if groups is None:
+        return wilson(int(hits.sum()), len(hits), confidence=confidence)
+    return one_way(hits.astype(np.float64), confidence=confidence, groups=groups, within=(0.0, 1.0))
 
 
 def clopper_pearson(hits: float, n: float, *, confidence: float = 0.95) -> Interval:

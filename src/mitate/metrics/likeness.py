@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mitate.metrics import clusters as cl
 from mitate.metrics import frechet as fr
 from mitate.metrics import kernel as ke
 from mitate.metrics import neighbours as nb
@@ -22,8 +23,8 @@ from mitate.metrics.subsampling import SUBSAMPLED, at_equal_n, subsampled
 from mitate.score import Metric
 
 VENDI_CLASS = Metric("vendi_within_class", "diversity", "higher", ve.LEAST, SUBSAMPLED, "the same within each class, the mean")
-BY_NEIGHBOURS = (nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, nb.INTRA_CLUSTER)
-METRICS = (fr.FRECHET, fr.FRECHET_INFINITY, nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, ve.VENDI, VENDI_CLASS, nb.INTRA_CLUSTER)
+BY_NEIGHBOURS = (nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, cl.INTRA_CLUSTER)
+METRICS = (fr.FRECHET, fr.FRECHET_INFINITY, nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, ve.VENDI, VENDI_CLASS, cl.INTRA_CLUSTER)
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class _Numbers:
             for metric, share in ((nb.PRECISION, nb.precision), (nb.DENSITY, nb.density), (nb.RECALL, nb.recall)):
                 found[metric.name] = share(near).value
             found[nb.COVERAGE.name] = nb.coverage(near)
-            found[nb.INTRA_CLUSTER.name] = nb.intra_cluster(some, near.nearest_real)
+            found[cl.INTRA_CLUSTER.name] = cl.intra_cluster(some, near.nearest_real, n_real=len(real)).value
         except ValueError as few:
             for name in (name for name, value in found.items() if np.isnan(value)):
                 self.why.setdefault(name, str(few))

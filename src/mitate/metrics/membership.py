@@ -24,6 +24,7 @@ from mitate.metrics.intervals import Interval
 from mitate.metrics.leakage import checked_groups
 from mitate.metrics.nearest import BLOCK, Tiles, clouds, to_nearest
 from mitate.metrics.ranks import Tail, separation, smallest_auc, tail
+from mitate.runtime import seed_of
 from mitate.score import Metric
 
 LEAST = 10  # members, and non-members
@@ -42,6 +43,8 @@ LIRA_AUC = Metric("lira_auc", "privacy", "lower", LEAST, INTERVAL, "Carlini et a
 THRESHOLD_AUC = Metric("threshold_auc", "privacy", "lower", LEAST, INTERVAL, "global threshold on the confidence: Yeom et al. 2018; 0.5 is chance")
 CAUGHT_1_IN_100 = Metric("members_caught_at_1_in_100", "privacy", "lower", 100, EXACT, "Carlini et al. 2022; chance is 0.01")
 CAUGHT_1_IN_1000 = Metric("members_caught_at_1_in_1000", "privacy", "lower", 1000, EXACT, "Carlini et al. 2022; chance is 0.001")
+LOSS_CAUGHT = Metric("loss_caught_at_1_in_100", "privacy", "lower", 100, EXACT, "by the loss of the image; Carlini et al. 2022; chance is 0.01")
+LIRA_CAUGHT = Metric("lira_caught_at_1_in_100", "privacy", "lower", 100, EXACT, "by offline LiRA; Carlini et al. 2022; chance is 0.01")
 
 Spread = Literal["shared", "own"]
 
@@ -278,6 +281,31 @@ def on_classifier(
         return attack(name, values[members], values[~members], groups_members=parts[0], groups_others=parts[1], confidence=confidence)
 
     return OnClassifier(of("lira", scores), of("threshold", np.asarray(target, np.float64)))
+
+
+def halves(y: np.ndarray, *, pairs: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Which images each shadow model trains on, bool [2 * pairs, n]: rows 2 i and 2 i + 1 are two halves that make up the whole.
+
+    y: int64 [n], classes; groups: int [n]. Halves hold about as many groups (images) of each class, and whole groups: a patient on both sides
+    would make held-out images look known. Every image is out of exactly `pairs` models, so that all have as many to be judged by.
+    Raises ValueError where a half would lack a class.
+    """
+    y = np.asarray(y)
+    units, whose = np.unique(np.arange(len(y)) if groups is None else groups, return_inverse=True)
+    classes = np.unique(y)
+    kind = np.array([np.bincount(np.searchsorted(classes, y[whose == u])).argmax() for u in range(len(units))])  # a group's most frequent class
+    found = np.zeros((2 * pairs, len(y)), bool)
+    for pair in range(pairs):
+        chance = np.random.default_rng(seed_of("halves", seed, pair))
+        order = chance.permutation(len(units))
+        order = order[np.argsort(kind[order], kind="stable")]
+        side = np.zeros(len(units), bool)
+        side[order[int(chance.integers(2)) :: 2]] = True  # every other group, class after class
+        found[2 * pair], found[2 * pair + 1] = side[whose], ~side[whose]
+    if any(len(np.unique(y[half])) < len(classes) for half in found):
+        fewest = min(len(np.unique(whose[y == c])) for c in classes)
+        raise ValueError(f"needs 2 held-out images (groups) of each class in either half, has {fewest} of one; fix: hold out more images")
+    return found
 
 
 # without a model

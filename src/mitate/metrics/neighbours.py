@@ -29,7 +29,6 @@ RECALL = Metric("recall", "diversity", "higher", LEAST, GIVEN_FAKE, "Kynkaanniem
 DENSITY = Metric("density", "fidelity", "higher", LEAST, "Student's t over synthetic images, for this real set", "Naeem et al. 2020, with k = 5 (prdc)")
 COVERAGE = Metric("coverage", "diversity", "higher", LEAST, SUBSAMPLED, "Naeem et al. 2020, with k = 5 (prdc)")
 AUTHENTICITY = Metric("authenticity", "privacy", "higher", LEAST, GIVEN_REAL, "after Alaa et al. 2022; AuthPct of Stein et al. 2023")
-INTRA_CLUSTER = Metric("intra_cluster", "diversity", "higher", LEAST, SUBSAMPLED, "after Ojha et al. 2021, with features in place of LPIPS")
 
 
 @dataclass(frozen=True)
@@ -128,35 +127,8 @@ def authenticity(found: Neighbourhood, *, confidence: float = 0.95) -> Interval:
     return _share(found.authentic, confidence)
 
 
-def intra_cluster(fake: np.ndarray, nearest_real: np.ndarray, *, block: int = BLOCK) -> float:
-    """Mean distance between synthetic images that share a nearest real image, averaged over those real images. 0 when each mode is one image.
-
-    fake [m, d] and `Neighbourhood.nearest_real` [m]. Distances below about 1e-7 of a cluster's spread count as 0.
-    Raises ValueError when no real image is nearest to two of them.
-    """
-    order = np.argsort(nearest_real, kind="stable")
-    groups = [g for g in np.split(order, np.flatnonzero(np.diff(nearest_real[order])) + 1) if len(g) > 1]
-    if not groups:
-        raise ValueError(f"needs two synthetic images with one nearest real image, has none among {len(fake)}; fix: give more synthetic images")
-    return float(np.mean([_mean_distance(fake, group, block) for group in groups]))
-
-
 def _share(hits: np.ndarray, confidence: float) -> Interval:
     return wilson(int(hits.sum()), len(hits), confidence=confidence)
-
-
-def _mean_distance(points: np.ndarray, group: np.ndarray, block: int) -> float:
-    centre = points[group[:block]].mean(axis=0, dtype=np.float64)
-    total = 0.0
-    for i in range(0, len(group), block):
-        left = points[group[i : i + block]] - centre
-        for j in range(i, len(group), block):
-            right = points[group[j : j + block]] - centre
-            square = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2.0 * (left @ right.T)
-            noise = 8 * len(centre) * 2.0**-53 * (float((left**2).sum(1).max()) + float((right**2).sum(1).max()))
-            square[square < noise] = 0.0
-            total += float(np.sqrt(square).sum()) * (1 if i == j else 2)
-    return total / (len(group) * (len(group) - 1))
 
 
 def _checked(which: str, points: np.ndarray, ks: tuple[int, ...]) -> np.ndarray:

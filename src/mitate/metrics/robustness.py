@@ -16,7 +16,7 @@ from mitate.metrics.ascent import Norm, evaluating
 from mitate.metrics.attacks import CHUNK, FGSM_ACCURACY, PGD_ACCURACY, PGD_STEPS, ROBUST_ACCURACY, TARGETS, apgd, correct, fgsm, pgd, square, under_attack
 from mitate.metrics.calibration import BINS, BRIER, CALIBRATION_ERROR, LOG_LOSS, Calibration, calibration
 from mitate.metrics.corruptions import CORRUPTED_ACCURACY, KINDS, UnderCorruption, answers, corrupted_accuracy
-from mitate.metrics.intervals import Interval, wilson
+from mitate.metrics.intervals import Interval, share_of, wilson
 from mitate.score import Metric
 
 LEAST = 10  # images
@@ -24,9 +24,7 @@ A_BIN = 10  # images a bin of the calibration error, 15 bins at most
 SEARCHED = 64  # images that PGD left, at most, on which attacks without many gradients are tried
 HIDDEN = 0.1  # share of them that falls from which on gradients look hidden
 
-CLEAN_ACCURACY = Metric(
-    "clean_accuracy", "robustness", "higher", LEAST, "Wilson 1927, over images, for this model", "share of right answers on images as they are"
-)
+CLEAN_ACCURACY = Metric("clean_accuracy", "robustness", "higher", LEAST, ROBUST_ACCURACY.interval, "share of right answers on images as they are")
 SHIFTED_CALIBRATION_ERROR, SHIFTED_BRIER, SHIFTED_LOG_LOSS = (
     Metric(f"shifted_{m.name}", m.axis, m.better, m.least_n, m.interval, f"{m.source}; on corrupted images") for m in (CALIBRATION_ERROR, BRIER, LOG_LOSS)
 )
@@ -67,6 +65,7 @@ class Attacked:
     eps: float
     accuracy: Interval
     drop: Interval
+    kept: np.ndarray  # bool [n], right under the attack
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,10 @@ class Robustness:
     """What `robustness` measures; every part is of the same n images."""
 
     n: int
+    counted: int  # groups of images that vary together; images where there are none
     stress: Stress
     clean: Interval
+    right: np.ndarray  # bool [n], when clean
     attacks: tuple[Attacked, ...]
     hidden: Interval | None  # at the largest eps, share of images that PGD left and one step or a search without gradients fools; None below 10
     corruption: UnderCorruption
@@ -94,12 +95,22 @@ class Robustness:
         raise KeyError((attack, eps))
 
 
-def robustness(model: nn.Module, x: np.ndarray, y: np.ndarray, *, seed: int, stress: Stress | None = None, confidence: float = 0.95) -> Robustness:
+def robustness(
+    model: nn.Module,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    seed: int,
+    stress: Stress | None = None,
+    groups: np.ndarray | None = None,
+    confidence: float = 0.95,
+) -> Robustness:
     """Accuracy clean, attacked and corrupted, and calibration clean and corrupted. x: uint8 [n, h, w, c], c of 1 or 3; y: int64 [n].
 
     model: any torch module from float [n, c, h, w] in 0 to 1 to logits. `worst` at an eps is the share that no attack fooled at that eps or
     a smaller one; APGD goes from the largest eps down and leaves out what it could not fool there, so that time is not spent twice on
-    images that resist. All are upper bounds. Raises ValueError below 10 images.
+    images that resist. All are upper bounds. groups: int [n], images of one patient or plant: intervals then count groups (that of `hidden`, a
+    warning, does not). Raises ValueError below 10 images, or with a single group.
     """
     stress = stress or Stress()
     if len(x) < LEAST:
@@ -107,26 +118,28 @@ def robustness(model: nn.Module, x: np.ndarray, y: np.ndarray, *, seed: int, str
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     images, labels = _tensor(x).to(device), torch.from_numpy(y).to(device)
     right = correct(model, images, labels)
-    attacks, hidden = _attack(model, images, labels, right, stress, seed, confidence)
+    attacks, hidden = _attack(model, images, labels, right, stress, seed, groups, confidence)
     with evaluating(model):
         predict = partial(_predict, model, device)
         clean, said = predict(x), answers(predict, x, seed=seed, kinds=stress.corruptions)
     versions = said.shape[0] * said.shape[1]
-    bins = min(BINS, len(x) // A_BIN)
+    bins, members = min(BINS, len(x) // A_BIN), np.arange(len(x)) if groups is None else groups
     return Robustness(
         len(x),
+        len(np.unique(members)),
         stress,
-        wilson(int(right.sum()), len(x), confidence=confidence),
+        share_of(right, groups=groups, confidence=confidence),
+        right,
         attacks,
         hidden,
-        corrupted_accuracy(said.argmax(axis=3) == y, right, confidence=confidence),
-        calibration(clean, y, bins=bins, confidence=confidence),
-        calibration(said.reshape(-1, said.shape[3]), np.tile(y, versions), groups=np.tile(np.arange(len(x)), versions), bins=bins, confidence=confidence),
+        corrupted_accuracy(said.argmax(axis=3) == y, right, groups=groups, confidence=confidence),
+        calibration(clean, y, groups=groups, bins=bins, confidence=confidence),
+        calibration(said.reshape(-1, said.shape[3]), np.tile(y, versions), groups=np.tile(members, versions), bins=bins, confidence=confidence),
     )
 
 
 def _attack(
-    model: nn.Module, x: Tensor, y: Tensor, right: np.ndarray, stress: Stress, seed: int, confidence: float
+    model: nn.Module, x: Tensor, y: Tensor, right: np.ndarray, stress: Stress, seed: int, groups: np.ndarray | None, confidence: float
 ) -> tuple[tuple[Attacked, ...], Interval | None]:
     def kept(mask: np.ndarray, attack: Callable[..., Tensor]) -> np.ndarray:
         """Which of the images of `mask` are still right under the attack."""
@@ -160,8 +173,8 @@ def _attack(
     found = []
     for eps, (one_step, many) in simple.items():
         for name, mask in (("fgsm", one_step), ("pgd", many), ("worst", worst[eps])):
-            result = under_attack(right, mask, confidence=confidence)
-            found.append(Attacked(name, eps, result.robust, result.drop))
+            result = under_attack(right, mask, groups=groups, confidence=confidence)
+            found.append(Attacked(name, eps, result.robust, result.drop, result.kept))
     return tuple(found), hidden
 
 
@@ -182,6 +195,7 @@ def facts(found: Robustness) -> dict[str, Any]:
     """All of it as plain values; each number with its ends and n."""
     return {
         "images": found.n,
+        "groups": found.counted,
         "norm": found.stress.norm,
         "clean": found.clean.record,
         "attacks": [{"attack": a.attack, "eps": a.eps, "accuracy": a.accuracy.record, "drop": a.drop.record} for a in found.attacks],
@@ -216,8 +230,19 @@ def rows(found: Robustness) -> list[dict[str, Any]]:
         ((SHIFTED_CALIBRATION_ERROR, SHIFTED_BRIER, SHIFTED_LOG_LOSS), found.shifted),
     ):
         for metric, value in zip(metrics, (part.error, part.brier.score, part.log_loss), strict=True):
-            scores.append(_row(metric, value, "" if value is not None else f"needs {metric.least_n} images, has {found.n}"))
-    return scores
+            has = f"images, has {found.n}" if found.counted == found.n else f"images or groups, has {found.counted}"
+            scores.append(_row(metric, value, "" if value is not None else f"needs {metric.least_n} {has}"))
+    return [row | {"n": found.n} if row["value"] is not None else row for row in scores]
+
+
+def outcomes(found: Robustness) -> dict[str, np.ndarray]:
+    """What each image adds to the accuracies of `rows`, float64 [n] by metric, 0 to 1: their means are the values."""
+    attacked = {name: found.under(name, found.stress.headline).kept for name in ("fgsm", "pgd", "worst")}
+    each = {
+        CLEAN_ACCURACY: found.right, FGSM_ACCURACY: attacked["fgsm"], PGD_ACCURACY: attacked["pgd"], ROBUST_ACCURACY: attacked["worst"],
+        CORRUPTED_ACCURACY: found.corruption.each,
+    }  # fmt: skip
+    return {metric.name: values.astype(np.float64) for metric, values in each.items()}
 
 
 def _row(metric: Metric, value: Interval | None, note: str = "") -> dict[str, Any]:

@@ -100,6 +100,16 @@ def predict(model: Classifier, x: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
+def read_off(model: Classifier, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, float32 [n, k], and the features that the head reads, float32 [n, width], of x uint8 [n, h, w, c]."""
+    model.eval()
+    features = [model.body(as_tensor(x[i : i + CHUNK])) for i in range(0, len(x), CHUNK)]
+    if not features:
+        return np.zeros((0, model.head.out_features), np.float32), np.zeros((0, model.head.in_features), np.float32)
+    return torch.cat([model.head(some) for some in features]).numpy(), torch.cat(features).numpy()
+
+
+@torch.no_grad()
 def reestimate_batch_norm(model: nn.Module, x: Tensor) -> None:
     """Set every BatchNorm's running mean and variance to those of x (uint8 or float [n, c, h, w]); weights stay."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
