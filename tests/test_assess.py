@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import pytest
 
 import mitate as mi
 from mitate.errors import DataError, SettingError
+from mitate.metrics.intervals import two_way, wilson
 from mitate.score import Assessment, Score
-from mitate.store import Store
+from mitate.store import Entry, Store
 from mitate.studies import assess as study
+from mitate.studies import utility
+from mitate.study import Job
 
 CLASSES = 2
 FREE = study.FREE
@@ -159,6 +163,105 @@ def test_a_kept_generator_that_has_seen_the_held_out_images_is_refused() -> None
     with pytest.raises(DataError) as wrong:
         mi.assess("tiles", real=images(REAL, "real"), held_out=images(HELD, "held"), features="pixels", axes=("fidelity",), workers=0)
     assert "was fitted on" in wrong.value.message
+
+
+def noise(n: int, seed: int) -> np.ndarray:
+    """Images of other things."""
+    return np.random.default_rng(seed).integers(0, 256, (n, 16, 16, 3)).astype(np.uint8)
+
+
+def under_stress(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Assessment:
+    """Robustness alone, on few images and few steps."""
+    quick = {"most": 12, "eps": [0.02], "headline": 0.02, "pgd_steps": 2, "apgd_steps": 2, "queries": 2, "corruptions": ["contrast"]}
+    monkeypatch.setattr(utility, "STRESS", quick)
+    return assess(pictures(40, 4), axes=("robustness",), steps=2, replicates=2, **settings)  # type: ignore[arg-type]
+
+
+def test_foreign_images_tell_whether_a_model_notices_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = under_stress(monkeypatch, foreign=images(noise(30, 0), "noise"))
+    for metric in ("foreign_auroc", "foreign_accepted", "foreign_doubt_auroc", "foreign_far_auroc", "foreign_mahalanobis_auroc"):
+        score = found[metric]
+        assert score.value is not None and score.floor is not None and score.axis == "robustness" and score.n == 30
+        assert score.beside in ("worse", "better", "not told apart")
+    assert found["foreign_auroc"].better == "higher" and found["foreign_accepted"].better == "lower"
+    assert found["foreign_auroc"].apart_low is not None, "compared image by image"
+    assert found.facts["sets"]["foreign"]["images"] == 30 and found.facts["axes"]["robustness"]["rests_on"] == ["robust_accuracy", "corrupted_accuracy"]
+
+
+def test_without_foreign_images_the_line_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = under_stress(monkeypatch)
+    assert found["foreign_auroc"].value is None and found["robust_accuracy"].value is not None
+    assert [line for line in study.table(found) if "foreign" in line] == [
+        f"  {name:28}not measured: give --foreign FOLDER" for name in ("foreign_auroc", "foreign_accepted")
+    ]
+    assert "foreign" not in found.facts["sets"] and "foreign" not in found.facts["asked"]
+
+
+@pytest.mark.parametrize("which", ["real", "held-out", "synthetic"])
+def test_foreign_images_that_are_among_the_others_are_refused(which: str) -> None:
+    fakes = pictures(40, 4)
+    shared = {"real": REAL, "held-out": HELD, "synthetic": fakes}[which][:2]
+    with pytest.raises(DataError) as wrong:
+        assess(fakes, axes=("robustness",), foreign=images(np.concatenate([noise(30, 0), shared]), "noise"))
+    assert f"2 of the foreign images are among the {which} ones" in wrong.value.message
+
+
+def test_foreign_images_that_nobody_asks_for_or_too_few_are_refused() -> None:
+    with pytest.raises(SettingError, match="robustness, which was not asked for"):
+        assess(pictures(40, 4), axes=("fidelity",), foreign=images(noise(30, 0), "noise"))
+    with pytest.raises(DataError, match="There are 19 foreign images"):
+        assess(pictures(40, 4), axes=("robustness",), foreign=images(noise(19, 0), "noise"))
+
+
+def stressed(folder: Path, arms: dict[str, np.ndarray], groups: np.ndarray) -> tuple[utility.Trainings, dict[Job, Entry]]:
+    """What stress jobs would have kept: of each arm [replicates, images] right or wrong under attack, and a Brier score."""
+    jobs, found = {}, {}
+    for arm, table in arms.items():
+        for r, each in enumerate(table):
+            job, place = Job(f"{arm}/{r}", "stress", 2, {"arm": arm, "r": r}), folder / arm / str(r)
+            place.mkdir(parents=True)
+            np.savez(place / "tried.npz", robust_accuracy=each, groups=groups, least=1 / len(np.unique(groups)))
+            ends = wilson(int(each.sum()), len(each)).record
+            brier = {"metric": "brier", "better": "lower", "value": 0.3, "low": 0.2, "high": 0.4, "n": len(each)}
+            rows = [{"metric": "robust_accuracy", "better": "higher", **ends}, brier]
+            jobs[arm, r], found[job] = job, Entry(job.digest, place, {"scores": [row | {"axis": "robustness", "note": ""} for row in rows]})
+    return utility.Trainings({}, jobs), found
+
+
+def test_two_models_on_the_same_images_are_compared_image_by_image(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    alone = np.tile(rng.random(200) < 0.5, (3, 1)).astype(float)
+    both = alone.copy()
+    both[:, np.flatnonzero(alone[0] == 0)[:16]] = 1.0  # 16 images more, and none less
+    score = next(s for s in utility.robustness(*stressed(tmp_path, {utility.REAL: alone, utility.BOTH: both}, np.arange(200)), subject="x"))
+    assert score.metric == "robust_accuracy" and score.value == pytest.approx(both.mean()) and score.floor == pytest.approx(alone.mean())
+    apart = two_way(both - alone, confidence=0.95)
+    assert (score.apart_low, score.apart_high) == pytest.approx((apart.low, apart.high)) and score.n == 200
+    assert score.beside == "better" and replace(score, apart_low=None, apart_high=None).beside == "not told apart"
+
+
+def test_images_of_one_patient_are_compared_as_one(tmp_path: Path) -> None:
+    alone = np.zeros((3, 200))
+    both = alone.copy()
+    both[:, :40] = 1.0
+    for name, groups, state in (("images", np.arange(200), "better"), ("patients", np.arange(200) // 40, "not told apart")):
+        trainings, found = stressed(tmp_path / name, {utility.REAL: alone, utility.BOTH: both}, groups)
+        score = utility.robustness(trainings, found, subject="x")[0]
+        assert score.value == 0.2 and score.beside == state, "one patient of five carries the whole difference"
+
+
+def test_what_has_no_outcome_of_each_image_is_compared_by_two_intervals(tmp_path: Path) -> None:
+    table = np.tile(np.arange(50) % 2.0, (3, 1))
+    scores = {s.metric: s for s in utility.robustness(*stressed(tmp_path, {utility.REAL: table, utility.BOTH: table}, np.arange(50)), subject="x")}
+    brier = scores["brier"]
+    assert brier.apart_low is None and (brier.low, brier.floor_high) == pytest.approx((0.2, 0.4)) and brier.beside == "not told apart"
+    assert scores["robust_accuracy"].beside == "not told apart"
+    assert scores["foreign_auroc"].note == scores["foreign_accepted"].note == "give --foreign FOLDER"
+
+
+def test_held_out_images_of_one_patient_test_no_model() -> None:
+    held = images(HELD, "held", groups=("one patient",) * len(HELD))
+    assert utility.why_not(images(pictures(40, 4), "fakes"), images(REAL, "real"), held) == "the held-out images are of one group"
 
 
 def folder(path: Path, x: np.ndarray) -> Path:

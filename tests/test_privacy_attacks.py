@@ -734,6 +734,7 @@ def test_every_metric_has_a_record() -> None:
     records = {m.name: m for module in (le, me, au) for m in vars(module).values() if isinstance(m, Metric)}
     assert set(records) == {
         *("distance_ratio", "nearer_to_train", "c_t", "authenticity", "membership_auc", "membership_ratio_auc", "membership_votes_auc", "membership_loss_auc"),
+        *("loss_caught_at_1_in_100", "lira_caught_at_1_in_100"),
         *("lira_auc", "threshold_auc", "members_caught_at_1_in_100", "members_caught_at_1_in_1000", "epsilon_at_least", "epsilon_at_least_one_run"),
     }
     assert all(m.axis == "privacy" and m.interval and m.source for m in records.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mitate.errors import SettingError
 from mitate.images import ImageSet
@@ -23,11 +23,12 @@ from mitate.studies.volume_planning import VOLUMES, Volume, VolumePlan, plan_vol
 from mitate.study import Run
 
 if TYPE_CHECKING:
+    from mitate.fitted import Fitted
     from mitate.intake.opening import Source
-
     from mitate.intake.scanning import Scan
     from mitate.progress import Progress
     from mitate.studies.audit import Audit
+
 
 def pilot(
     data: Source | None = None,
@@ -111,12 +112,14 @@ def assess(
     *,
     real: Source,
     held_out: Source | None = None,
+    foreign: Source | None = None,
     features: str = "mitate-small",
     axes: Sequence[str] = AXES,
     size: int = 0,
     per_class: int = 0,
     replicates: int = 3,
     steps: int = 300,
+    shadows: int = 0,
     seed: int = 0,
     workers: int | None = None,
     store: Store | None = None,
@@ -124,12 +127,15 @@ def assess(
     """What a set of synthetic images is worth on six axes and in style; computed once, then read from the store.
 
     fakes: a folder, file, image set, or the name of a kept generator; real: images the generator may have seen; held_out: real images that
-    it never saw: without them there is no floor, no privacy, no utility. `result["privacy.copies"]` is one Score; `print(result)` lists them.
+    it never saw: without them there is no floor, no privacy, no utility. shadows: shadow models of the attack on a model that was trained on
+    the synthetic images (0: no such attack; else an even number from 4). foreign: images of other things, which a model must not accept
+    (robustness). `result["privacy.copies"]` is one Score; `print(result)` lists them.
     Raises DataError or SettingError for what cannot be used.
     """
     asked = Assess(
         fakes=_told(fakes), real=_told(real), held_out=_told(held_out) if held_out is not None else "", features=features, axes=tuple(axes), size=size,
-        per_class=per_class, replicates=replicates, steps=steps, seed=seed,
+        per_class=per_class, replicates=replicates, steps=steps, shadows=shadows, seed=seed,
+        foreign=_told(foreign) if foreign is not None else "",
     )  # fmt: skip
     return assess_sets(asked, store=store or Store.find(), fakes=fakes, real=real, held_out=held_out, foreign=foreign, workers=workers)
 

@@ -1,4 +1,4 @@
-"""What the jobs of an assessment do: likeness, leakage, look, pace. Each reads features or a generator from the store and makes rows of scores.
+"""What the jobs of an assessment do: likeness, leakage, look, pace, stress. Each reads features or a model from the store and makes rows of scores.
 
 A row is a Score without its subject. A value stands beside its floor: held-out real images in the place of the synthetic ones.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from mitate.generator import Pixels
     from mitate.metrics.intervals import Interval
     from mitate.score import Metric
     from mitate.store import Entry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SEEN = 64  # synthetic images whose passes through the network are counted
 PACED_SEED = 0
+FOREIGN_NOTE = "holds for these foreign images; others may be harder to notice"
 
 
 def likeness(work: Work) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def likeness(work: Work) -> dict[str, Any]:
 
     held = work.inputs.get("held_out_features")
     real, fake = (_features(work.inputs[f"{role}_features"]) for role in ("real", "synthetic"))
-    groups, held_groups = _groups(work.inputs["real"], work.inputs["held_out"]) if held else (_groups(work.inputs["real"])[0], None)
+    groups, held_groups = groups_of(work.inputs["real"], work.inputs["held_out"]) if held else (groups_of(work.inputs["real"])[0], None)
     lines = likeness(
         real, fake, _features(held) if held else None, seed=work.settings["seed"], labels=_labels(work.inputs["synthetic"]),
         held_labels=_labels(work.inputs["held_out"]) if held else None, groups=groups, held_groups=held_groups,
@@ -37,18 +39,29 @@ def likeness(work: Work) -> dict[str, Any]:
 
 
 def leakage(work: Work) -> dict[str, Any]:
-    """Privacy: attacks and distances beside their floors, copies by pixels, and the verdict, which is an attack's."""
+    """Privacy: attacks and distances beside their floors, copies by pixels, and the verdict, which is an attack's.
+
+    Members are the real images that the generator was fitted on (input `fitted_on`), or all of them where that is not known. Settings no_loss and
+    no_model say why there is no attack on the generator or on a trained model; else their inputs are there.
+    """
+    from mitate import leaks
     from mitate.metrics import privacy
-    from mitate.metrics.exposure import privacy_of
+    from mitate.metrics.exposure import ON_FEATURES, privacy_of
     from mitate.verbs import read_pixels
 
-    groups = _groups(work.inputs["real"], work.inputs["held_out"])
-    synthetic, train, held = (_features(work.inputs[f"{role}_features"]) for role in ("synthetic", "real", "held_out"))
-    found = privacy_of(synthetic, train, held, seed=work.settings["seed"], groups_train=groups[0], groups_held_out=groups[1])
-    digest = work.inputs["real_features"].result["extractor"]
-    rows = [_line(line.metric, line.value, line.floor, digest, line.note) for line in found.lines]
+    inputs, seed = work.inputs, work.settings["seed"]
+    members = leaks.members_of(inputs["real"], inputs.get("fitted_on"))
+    own, others = groups_of(inputs["real"], inputs["held_out"])
+    own = own if own is None else own[members]
+    synthetic, real, held = (_features(inputs[f"{role}_features"]) for role in ("synthetic", "real", "held_out"))
+    loss, model = work.settings.get("no_loss") or leaks.loss_of(inputs), work.settings.get("no_model", "")
+    lira = model or leaks.on_model(inputs, members, pairs=work.settings["pairs"], seed=seed, groups=(own, others))
+    found = privacy_of(synthetic, real[members], held, seed=seed, groups_train=own, groups_held_out=others, loss=loss, model=lira)
+    digest = inputs["real_features"].result["extractor"]
+    rows = [_line(line.metric, line.value, line.floor, digest if line.metric.name in ON_FEATURES else None, line.note) for line in found.lines]
     try:
-        copies = privacy.copies(*(privacy.features(read_pixels(work.inputs[role]).x) for role in ("synthetic", "real", "held_out")))
+        pixels = [read_pixels(inputs[role]).x for role in ("synthetic", "real", "held_out")]
+        copies = privacy.copies(*(privacy.features(x) for x in (pixels[0], pixels[1][members], pixels[2])))
         rows.append(_row(privacy.COPIES, copies.share, floor=copies.floor, features=privacy.FEATURES, note="by pixels, brightness and contrast taken out"))
     except ValueError as few:
         rows.append(_missing(privacy.COPIES, str(few)))
@@ -62,7 +75,7 @@ def look(work: Work) -> dict[str, Any]:
 
     roles = [role for role in ("synthetic", "real", "held_out") if role in work.inputs]
     has_floor = "held_out" in roles
-    groups, held_groups = _groups(work.inputs["real"], work.inputs["held_out"]) if has_floor else (_groups(work.inputs["real"])[0], None)
+    groups, held_groups = groups_of(work.inputs["real"], work.inputs["held_out"]) if has_floor else (groups_of(work.inputs["real"])[0], None)
     late = {role: _features(work.inputs[f"{role}_features"]) for role in roles}
     early = {role: np.load(work.inputs[f"{role}_features"].path("early.npy"), allow_pickle=False) for role in roles}
     digest, seed = work.inputs["real_features"].result["extractor"], work.settings["seed"]
@@ -134,6 +147,56 @@ def pace(work: Work) -> dict[str, Any]:
     return {"scores": rows}
 
 
+def stress(work: Work) -> dict[str, Any]:
+    """Robustness of a trained model: attacks, corruptions and calibration on at most `most` of the images, drawn by the seed, and how it takes
+    `foreign` images, where they are given. Settings beside these are those of `Stress`.
+
+    What each image adds to a score is kept, so that two models can be compared image by image: tried.npz for the images that were tried,
+    foreign.npz for all images and the foreign ones; in each `groups` int [n], and `least`, how far one image moves a mean.
+    """
+    from mitate.errors import DataError
+    from mitate.metrics import robustness as ro
+    from mitate.runtime import seed_of
+    from mitate.settings import plain, record
+    from mitate.verbs import load_classifier, read_pixels
+
+    images, settings = read_pixels(work.inputs["images"]), dict(work.settings)
+    seed, most = settings.pop("seed"), settings.pop("most")
+    del settings["backbone"]
+    (groups,) = groups_of(work.inputs["images"])
+    chosen = _thinned(len(images.x), most, seed_of("stress", seed))
+    tried = record(ro.Stress, settings, where="stress")
+    members = None if groups is None else groups[chosen]
+    model = load_classifier(work, images).eval()
+    try:
+        found = ro.robustness(model, images.x[chosen], images.y[chosen], seed=seed, stress=tried, groups=members)
+    except ValueError as wrong:
+        raise DataError(f"The model cannot be put under stress: {wrong}.", fix="test on more images, or leave robustness out") from wrong
+    each: dict[str, Any] = dict(ro.outcomes(found))
+    np.savez(work.folder / "tried.npz", groups=np.arange(found.n) if members is None else members, least=1 / found.counted, **each)
+    rows = [*ro.rows(found), *(_foreign(work, model, images) if "foreign" in work.inputs else [])]
+    return {"scores": rows, **ro.facts(found), "stress": plain(tried), "seed": seed}
+
+
+def _foreign(work: Work, model: Any, images: Pixels) -> list[dict[str, Any]]:
+    """Whether the model notices foreign images, beside all of its own kind that it was not trained on."""
+    from mitate.metrics import detection as de
+    from mitate.training.loop import read_off
+    from mitate.verbs import read_pixels
+
+    real, foreign = (read_pixels(work.inputs[role]) for role in ("real", "foreign"))
+    known, others, train = (de.Seen(*read_off(model, some.x)) for some in (images, foreign, real))
+    groups, foreign_groups = groups_of(work.inputs["images"], work.inputs["foreign"])
+    found = de.noticed(known, others, train, real.y, groups=groups, foreign_groups=foreign_groups)
+    told = {de.FOREIGN_AUROC: found.auroc[de.HEADLINE], de.FOREIGN_ACCEPTED: found.accepted, **{m: found.auroc[by] for by, m in de.BESIDE.items()}}
+    together = de.both_groups(groups, foreign_groups, len(images.x), len(foreign.x))
+    members = np.arange(len(images.x) + len(foreign.x)) if together is None else together
+    fewer = min(len(np.unique(part)) for part in (members[: len(images.x)], members[len(images.x) :]))
+    each: dict[str, Any] = {(de.BESIDE[by] if by in de.BESIDE else de.FOREIGN_AUROC).name: values for by, values in found.each.items()}
+    np.savez(work.folder / "foreign.npz", groups=members, least=1 / (2 * fewer), **each)
+    return [_missing(metric, value) if isinstance(value, str) else _row(metric, value, note=FOREIGN_NOTE) for metric, value in told.items()]
+
+
 def _evaluations(generator: Any, draw: Any) -> float:
     """Times an image passes through the network while it is drawn, padding not counted; 0 where there is no network."""
     net = getattr(generator, "net", None)
@@ -166,7 +229,7 @@ def _peak() -> int:
 # rows -----------------------------------------------------------------------------------------------------------------
 
 
-def _line(metric: Metric, value: Interval | None, floor: Interval | None, features: str, note: str, apart: Interval | None = None) -> dict[str, Any]:
+def _line(metric: Metric, value: Interval | None, floor: Interval | None, features: str | None, note: str, apart: Interval | None = None) -> dict[str, Any]:
     if value is None:
         return _missing(metric, note)
     row = _row(metric, value, floor=floor, features=features, note=note)
@@ -203,7 +266,7 @@ def _thinned(n: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(n)[:most])
 
 
-def _groups(*entries: Entry) -> tuple[np.ndarray | None, ...]:
+def groups_of(*entries: Entry) -> tuple[np.ndarray | None, ...]:
     """Group numbers of stored image sets, numbered alike over all; an image without a group is on its own. None where no set has groups."""
     facts = [_facts(entry) for entry in entries]
     if all(f.get("groups") is None for f in facts):

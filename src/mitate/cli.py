@@ -164,12 +164,14 @@ def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **
 @click.argument("fakes")
 @click.option("--real", required=True, help="Real images that the generator may have seen: a folder or file.")
 @click.option("--held-out", default="", help="Real images that it never saw. Without them: no floors, no privacy, no utility.")
+@click.option("--foreign", default="", help="Images of other things, which a model must not accept: does it notice them? (robustness)")
 @click.option("--features", default="mitate-small", show_default=True, help="pixels, random, mitate-small, mobilenet_v2:FILE, ... (docs/features.md).")
 @click.option("--axes", help="Comma-separated: privacy, fidelity, diversity, style, utility, robustness, efficiency.  [default: all]")
 @click.option("--size", type=int, default=0, help="Working size in pixels.  [default: the real images' own, at most 64]")
 @click.option("--per-class", type=int, default=0, help="Images of each class that a kept generator draws.  [default: 200]")
 @click.option("--replicates", type=int, default=3, show_default=True, help="Trainings of each kind, for utility and robustness.")
 @click.option("--steps", type=int, default=300, show_default=True, help="Optimiser steps of a training.")
+@click.option("--shadows", type=int, default=0, show_default=True, help="Shadow models (like 8), to attack a model trained on these images.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report there.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything measured there.")
@@ -202,8 +204,6 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
         sys.exit(EXIT["stop"])
 
 
-@app.command()
-@click.argument("kind")
 @app.command()
 @click.argument("images")
 @click.option("--known", multiple=True, help="Folder or file of images known to be synthetic.")
@@ -241,6 +241,8 @@ def scan(
         sys.exit(EXIT["stop"])
 
 
+@app.command()
+@click.argument("kind")
 @click.argument("images")
 @click.option("--as", "name", required=True, help="Name to keep it under.")
 @click.option("-o", "options", multiple=True, help="A setting of the kind as name=value, for instance -o steps=2000.")
@@ -249,18 +251,16 @@ def scan(
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, per_class: int, seed: int) -> None:
     """Fit a generator KIND (vae, diffusion, gaussian) on IMAGES and keep it under a name."""
-    from mitate import registry
     from mitate.fitted import fit as fit_generator
-    from mitate.fitted import options_of
-    from mitate.intake.opening import open_images
     from mitate.progress import Line, clock
-    from mitate.settings import from_text, plain
     from mitate.store import Store, checked_name
 
     checked_name(name)
-    cls = registry.find("generator", kind)
-    train = open_images(images, split="train") if _has_train(images) else open_images(images)
-    if per_class:
+    chosen, train = _kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
+    line = Line(1.0, title=f"fit {kind}")
+    found = fit_generator(chosen, train, seed=seed, size=size, name=name, store=Store.find(), progress=line)
+    line.close()
+    click.echo(f"{name}: {kind}, {len(found.classes)} classes at {found.shape[0]} px, fitted in {clock(found.entry.result['seconds'])}")
     told = found.entry.result.get("privacy", {})
     if told.get("accountant", {}).get("by") == "mitate":
         click.echo(
@@ -269,15 +269,6 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
         )
         if train.groups is not None:
             click.echo(f"{name}: the images have groups, and epsilon is not for a group. {told['groups']}")
-        train = train.few(per_class, seed=seed)
-    preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train)))
-    chosen = from_text(
-        cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}"
-    )
-    line = Line(1.0, title=f"fit {kind}")
-    found = fit_generator(chosen, train, seed=seed, size=size, name=name, store=Store.find(), progress=line)
-    line.close()
-    click.echo(f"{name}: {kind}, {len(found.classes)} classes at {found.shape[0]} px, fitted in {clock(found.entry.result['seconds'])}")
 
 
 @app.command()
@@ -294,6 +285,15 @@ def generate(name: str, per_class: int, out: Path, seed: int) -> None:
     from mitate.progress import Line
     from mitate.sets import write_images
     from mitate.store import Store
+
+    store = Store.find()
+    line = Line(1.0, title=f"generate {name}")
+    images = draw(load_generator(name, store=store), per_class=per_class, seed=seed, store=store, progress=line)
+    write_images(replace(images, name=name), out, progress=line)
+    line.close()
+    click.echo(f"{out}: {len(images)} images, {len(images.classes)} classes, each marked as made by a model")
+
+
 @app.command()
 @click.argument("kind")
 @click.argument("images")
@@ -316,15 +316,6 @@ def audit(kind: str, images: str, options: tuple[str, ...], canaries: int, size:
     click.echo(str(found))
     if json_file is not None:
         write(found, json_file)
-
-
-
-    store = Store.find()
-    line = Line(1.0, title=f"generate {name}")
-    images = draw(load_generator(name, store=store), per_class=per_class, seed=seed, store=store, progress=line)
-    write_images(replace(images, name=name), out, progress=line)
-    line.close()
-    click.echo(f"{out}: {len(images)} images, {len(images.classes)} classes, each marked as made by a model")
 
 
 @app.command()
@@ -550,6 +541,15 @@ def _prices(plan_file: Path | None, given: dict[str, Any]) -> Any:
 
     planned = {k: v for k, v in read_plan(plan_file).items() if k in PRICES} if plan_file is not None else {}
     told = {k: v for k, v in given.items() if v is not None}
+    return prices_of({**planned, **told}, where="options" if told or plan_file is None else str(plan_file))
+
+
+def _refuse_with_continue(images: str | None, out: Path | None, plan_file: Path | None, given: dict[str, Any]) -> None:
+    extra = [k for k, v in {"IMAGES": images, "--out": out, "--plan": plan_file, **given}.items() if v is not None]
+    if extra:
+        raise SettingError(f"--continue takes its settings from the run ({extra[0]} was given too).", fix="give --continue RUN --seeds +5 alone")
+
+
 def _kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: int, per_class: int, seed: int) -> tuple[Any, Any]:
     """A generator kind with its preset and the options typed, and the images it is fitted on: the train split where there is one."""
     from mitate import registry
@@ -569,15 +569,6 @@ def _kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: 
         cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}"
     )
     return chosen, train
-
-
-    return prices_of({**planned, **told}, where="options" if told or plan_file is None else str(plan_file))
-
-
-def _refuse_with_continue(images: str | None, out: Path | None, plan_file: Path | None, given: dict[str, Any]) -> None:
-    extra = [k for k, v in {"IMAGES": images, "--out": out, "--plan": plan_file, **given}.items() if v is not None]
-    if extra:
-        raise SettingError(f"--continue takes its settings from the run ({extra[0]} was given too).", fix="give --continue RUN --seeds +5 alone")
 
 
 def _has_train(images: str) -> bool:

@@ -53,7 +53,7 @@ class Engine:
 
         The first job that fails ends the run with its error, after the jobs under way have come to their end; finished jobs are kept.
         """
-        order = _in_order(jobs)
+        order = in_order(jobs)
         results: dict[Job, Entry] = {}
         waiting: list[Job] = []
         for job in order:
@@ -170,7 +170,7 @@ def parse_engine(text: str) -> int | None:
     raise SettingError(f"There is no engine {text!r}.", fix="choose here, local or local:N")
 
 
-def _in_order(jobs: Iterable[Job]) -> list[Job]:
+def in_order(jobs: Iterable[Job]) -> list[Job]:
     """Every job and what it needs, needs first, each once."""
     order: dict[int, Job] = {}
 

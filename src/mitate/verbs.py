@@ -1,4 +1,6 @@
-"""What a job can do: fit, sample, pick, first, align, copies, features, train, predict, stress. Each takes stored results and makes one more.
+"""What a job can do: fit, sample, pick, first, align, copies, features, train, predict, and what axes.py and leaks.py do.
+
+Each takes stored results and makes one more.
 
 A verb reads its inputs from the store and its settings from a plain record, so a job can run in any process that sees the store.
 Raise a verb's version when what it computes changes.
@@ -16,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from mitate import axes, registry
+from mitate import axes, leaks, registry
 from mitate.errors import DataError, JobError, MitateError
 from mitate.generator import Generator, Pixels, image_seeds
 from mitate.images import ImageSet
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads
-from mitate.settings import plain, record
+from mitate.settings import digest, record
 from mitate.store import Asked, Entry, Store, file_digest, write_json
 
 BLOCK = 512  # images sampled between two checkpoints
@@ -172,14 +174,12 @@ def kind_of(name: str, options: Mapping[str, Any]) -> Any:
 def _fit(work: Work) -> dict[str, Any]:
     kind = kind_of(work.settings["kind"], work.settings["options"])
     train, selection = read_pixels(work.inputs["train"]), read_pixels(work.inputs["selection"])
-    facts = kind.fit(train, selection, seed=work.settings["seed"], folder=work.folder, checkpoint=work.checkpoint, progress=work.progress)
-    return {**facts, "kind": work.settings["kind"], "classes": read_facts(work.inputs["train"])["classes"], "shape": list(train.x.shape[1:])}
     if getattr(kind, "epsilon", 0):
         _plant_noise(work, versions=[VERBS["fit"].version, kind.version])
+    facts = kind.fit(train, selection, seed=work.settings["seed"], folder=work.folder, checkpoint=work.checkpoint, progress=work.progress)
+    return {**facts, "kind": work.settings["kind"], "classes": read_facts(work.inputs["train"])["classes"], "shape": list(train.x.shape[1:])}
 
 
-def _sample(work: Work) -> dict[str, Any]:
-    """Images in blocks that outlive a kill; image i of a class has seed i, however many are asked for."""
 def _plant_noise(work: Work, *, versions: list[int]) -> None:
     """Fix the noise of a private fit by what only this store knows, and by all that is asked: one question has one answer here, which
     nobody can make again elsewhere, and no two questions share their noise, nor do two versions of the code."""
@@ -191,6 +191,8 @@ def _plant_noise(work: Work, *, versions: list[int]) -> None:
         plant_key(work.checkpoint, bytes.fromhex(digest("mitate.noise", [blind, work.settings, inputs, versions])))
 
 
+def _sample(work: Work) -> dict[str, Any]:
+    """Images in blocks that outlive a kill; image i of a class has seed i, however many are asked for."""
     generator, facts = load_fitted(work.inputs["generator"]), read_facts(work.inputs["like"])
     n, seed, classes = work.settings["per_class"], work.settings["seed"], facts["classes"]
     y = np.repeat(np.arange(len(classes), dtype=np.int64), n)
@@ -198,12 +200,12 @@ def _plant_noise(work: Work, *, versions: list[int]) -> None:
     parts = []
     for start in range(0, len(y), BLOCK):
         rows = slice(start, start + BLOCK)
-        parts.append(_block(work.checkpoint / f"x{start}.npy", lambda rows=rows: generator.sample(seeds[rows], y[rows])))  # type: ignore[misc]
+        parts.append(block(work.checkpoint / f"x{start}.npy", lambda rows=rows: generator.sample(seeds[rows], y[rows])))  # type: ignore[misc]
         work.progress.step(min(start + BLOCK, len(y)), len(y), "images")
     return _keep(work.folder, np.concatenate(parts), y, classes, seeds)
 
 
-def _block(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def block(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array at `path`, made where it is missing; it is whole or not there."""
     if not path.exists():
         fresh = path.with_suffix(f".{os.getpid()}.tmp")
@@ -278,7 +280,7 @@ def _features(work: Work) -> dict[str, Any]:
     parts = [np.empty((0, made.width + made.early_width), np.float32)]
     for start in range(0, len(x), BLOCK):
         some = x[start : start + BLOCK]
-        parts.append(_block(work.checkpoint / f"features{start}.npy", lambda some=some: _side_by_side(made.both(some))))  # type: ignore[misc]
+        parts.append(block(work.checkpoint / f"features{start}.npy", lambda some=some: _side_by_side(made.both(some))))  # type: ignore[misc]
         work.progress.step(min(start + BLOCK, len(x)), len(x), "images")
     rows = np.concatenate(parts)
     np.save(work.folder / "features.npy", rows[:, : made.width], allow_pickle=False)
@@ -313,27 +315,11 @@ def _predict(work: Work) -> dict[str, Any]:
     from mitate.training.loop import predict
 
     images = read_pixels(work.inputs["images"])
-    np.save(work.folder / "probabilities.npy", predict(_load_classifier(work, images), images.x), allow_pickle=False)
+    np.save(work.folder / "probabilities.npy", predict(load_classifier(work, images), images.x), allow_pickle=False)
     return {}
 
 
-def _stress(work: Work) -> dict[str, Any]:
-    """Attacks, corruptions and calibration on at most `most` of the images, drawn by the seed; settings beside these are those of `Stress`."""
-    from mitate.metrics.robustness import Stress, facts, robustness, rows
-
-    images, settings = read_pixels(work.inputs["images"]), dict(work.settings)
-    seed, most = settings.pop("seed"), settings.pop("most")
-    del settings["backbone"]
-    chosen = np.sort(np.random.default_rng(seed_of("stress", seed)).permutation(len(images.x))[:most])
-    stress = record(Stress, settings, where="stress")
-    try:
-        found = robustness(_load_classifier(work, images).eval(), images.x[chosen], images.y[chosen], seed=seed, stress=stress)
-    except ValueError as wrong:
-        raise DataError(f"The model cannot be put under stress: {wrong}.", fix="test on more images, or leave robustness out") from wrong
-    return {"scores": rows(found), **facts(found), "stress": plain(stress), "seed": seed}
-
-
-def _load_classifier(work: Work, images: Pixels) -> Any:
+def load_classifier(work: Work, images: Pixels) -> Any:
     """The classifier of a `train` job, for images of this shape."""
     from safetensors.torch import load_file
 
@@ -378,10 +364,13 @@ VERBS: dict[str, Verb] = {
     "copies": Verb(_copies, 2),
     "features": Verb(_features, 1),
     "likeness": Verb(axes.likeness, 2),
-    "leakage": Verb(axes.leakage, 1),
+    "leakage": Verb(axes.leakage, 2),
+    "losses": Verb(leaks.losses, 1),
+    "half": Verb(leaks.half, 1),
+    "audit": Verb(leaks.audit, 1),
     "look": Verb(axes.look, 2),
     "pace": Verb(axes.pace, 1),
     "train": Verb(_train, 1),
     "predict": Verb(_predict, 1),
-    "stress": Verb(_stress, 1),
+    "stress": Verb(axes.stress, 2),
 }

@@ -77,6 +77,8 @@ class AssessmentPage(AxisParts):
 
     @property
     def headline(self) -> str:
+        if self.outcome == "leaks" and self.attack == "loss":  # the generator gives its images away; what it draws need not
+            return self.w("assess.headline.leaks.loss")
         return (
             self.w("assess.headline.weak", axes=self._join(self.weak))
             if self.outcome == "weak"
@@ -123,7 +125,8 @@ class AssessmentPage(AxisParts):
         if made and real:
             key = "assess.meeting.compared_held_out" if held_out else "assess.meeting.compared"
             lines.append(self.w(key, made=made, real=real, **({"held_out": held_out} if held_out else {})))
-        privacy = self.w(f"assess.meeting.{self.privacy if self.privacy in ('leaks', 'clean') else 'none'}")
+        by_loss = self.privacy == "leaks" and self.attack == "loss"
+        privacy = self.w("assess.meeting.leaks.loss" if by_loss else f"assess.meeting.{self.privacy if self.privacy in ('leaks', 'clean') else 'none'}")
         if self.weak:
             rest = self.w("assess.meeting.weak", axes=self._join(self.weak))
         else:
@@ -146,7 +149,7 @@ class AssessmentPage(AxisParts):
         """The steps that the findings ask for, the most pressing first."""
         code = {part.axis: part.code for part in self.parts}
         gain, recognised = (None if (score := self._score("utility", name)) is None else score.beside for name in ("gain", "recognised"))
-        steps = {"leaks": ["withhold", "refit"], "clean": [], "unasked": ["ask_privacy"]}.get(self.privacy)
+        steps = {"leaks": ["withhold_generator" if self.attack == "loss" else "withhold", "refit"], "clean": [], "unasked": ["ask_privacy"]}.get(self.privacy)
         if steps is None:
             steps = ["privacy_why"] if "held_out" in self.sets else ["hold_out"]
         if gain == "worse":

@@ -28,7 +28,10 @@ ATTACKS = {  # by the attack's name, the measure that tells of it
     "ratio": "membership_ratio_auc", "near": "membership_auc", "votes": "membership_votes_auc", "loss": "membership_loss_auc", "lira": "lira_auc",
     "threshold": "threshold_auc", "audit": "epsilon_at_least_one_run",
 }  # fmt: skip
-BESIDE_CHANCE = re.compile(r".*_auc|members_caught_.*|epsilon_.*")  # measures of an attack: their floor is guessing
+CAUGHT = {  # and those of whom it catches
+    "ratio": ("members_caught_at_1_in_100", "members_caught_at_1_in_1000"), "loss": ("loss_caught_at_1_in_100",), "lira": ("lira_caught_at_1_in_100",),
+}  # fmt: skip
+BESIDE_CHANCE = re.compile(r".*_auc|.*_caught_.*|epsilon_.*")  # measures of an attack: their floor is guessing
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,12 @@ class AxisParts(Measures):
         """The measures that an axis's state rests on; of privacy, those of the attack that its verdict names."""
         if axis != "privacy":
             return tuple(map(str, self.states.get(axis, {}).get("rests_on") or HEADLINES.get(axis, ())))
-        attack = ATTACKS.get(str(self.states.get("privacy", {}).get("attack") or ""))
-        return (attack, *(("members_caught_at_1_in_100", "members_caught_at_1_in_1000") if attack == ATTACKS["ratio"] else ())) if attack else ()
+        return (ATTACKS[self.attack], *CAUGHT.get(self.attack, ())) if self.attack in ATTACKS else ()
+
+    @property
+    def attack(self) -> str:
+        """The attack that the verdict on privacy names."""
+        return str(self.states.get("privacy", {}).get("attack") or "")
 
     # one line an axis -------------------------------------------------------------------------------------------------
 
@@ -138,6 +145,8 @@ class AxisParts(Measures):
             return self.w("assess.answer.bare", why=self.translated(str(said.get("why") or "")) or why)
         if code == "none" and axis != "privacy":
             return self.w("assess.answer.none", why=self._why(axis) or self.w("missing.why"))
+        if axis == "privacy" and code == "leaks" and f"assess.answer.privacy.leaks.{self.attack}" in self.w:
+            return self.w(f"assess.answer.privacy.leaks.{self.attack}")
         return self.w.get(f"assess.answer.{axis}.{code}", self.w.get(f"assess.answer.{code}", self.w(f"assess.state.{code}")))
 
     def _use(self, code: str) -> str:

@@ -10,23 +10,25 @@ nothing. An assessment is a measurement, not a verdict on a purchase: that is th
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mitate import __version__, metrics
-from mitate.engine import Engine
+from mitate.engine import Engine, in_order
 from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet
 from mitate.intake.opening import Source, list_source, look_all, open_images
+from mitate.leaks import NO_CLASS
 from mitate.progress import Line
 from mitate.runtime import seed_of
 from mitate.score import Assessment, Metric, Score
-from mitate.settings import plain, suggest
+from mitate.settings import QUIET, plain, suggest
 from mitate.store import Entry, Store, disk_errors, write_json
-from mitate.studies import utility
+from mitate.studies import shadows, utility
 from mitate.studies.conditions import Condition, check, parse
 from mitate.studies.sources import fitted_on
 from mitate.study import Job
@@ -37,12 +39,16 @@ FREE = ("privacy", "fidelity", "diversity", "style", "efficiency")  # need no tr
 MOST_SIZE = 64  # pixels, unless asked for more
 DRAWN = 200  # images of each class that a kept generator draws
 LEAST = 20  # images of a set
+LOSS_SEED = 0  # of the noise in a generator's loss
+LEAST_MEMBERS = 10  # real images that a generator was fitted on, for an attack
 NO_HELD = "no held-out images were given: --held-out FOLDER"
+ELSEWHERE = "these images came from elsewhere; name a kept generator"
 
 
 @dataclass(frozen=True)
 class Assess:
-    """What the user asks. fakes: a folder, file or kept generator; real: images the generator may have seen; held_out: ones it never saw."""
+    """What the user asks. fakes: a folder, file or kept generator; real: images the generator may have seen; held_out: ones it never saw;
+    foreign: images of other things, which a model must not accept."""
 
     fakes: str
     real: str
@@ -53,6 +59,8 @@ class Assess:
     per_class: int = 0  # images that a kept generator draws; 0: 200
     replicates: int = 3  # of each training
     steps: int = 300  # of each training
+    shadows: int = field(default=0, metadata=QUIET)  # shadow models of the attack on a trained model; 0: no such attack
+    foreign: str = field(default="", metadata=QUIET)
     seed: int = 0
 
 
@@ -65,6 +73,9 @@ class Sets:
     held_out: ImageSet | None
     generator: str | None
     findings: tuple[str, ...]
+    fitted_on: str | None = None  # the stored images that the generator was fitted on, where some of them are among the real ones
+    members: tuple[int, ...] | None = None  # rows of the real images among those; None: all count, since nothing better is known
+    foreign: ImageSet | None = None
 
 
 def check_asked(asked: Assess) -> None:
@@ -77,12 +88,15 @@ def check_asked(asked: Assess) -> None:
     for name, least in (("per_class", 0), ("replicates", 2), ("steps", 1), ("size", 0)):
         if getattr(asked, name) < least:
             raise SettingError(f"{name} is {getattr(asked, name)}.", fix=f"give {least} or more")
+    shadows.check_shadows(asked.shadows)
+    if asked.foreign and "robustness" not in asked.axes:
+        raise SettingError("Foreign images tell of robustness, which was not asked for.", fix="add robustness to --axes, or leave --foreign out")
     if 0 < asked.size < 8 or asked.size > 256:
         raise SettingError(f"A working size of {asked.size} pixels is out of range.", fix="give 8 to 256, or 0")
 
 
-def open_sets(asked: Assess, *, fakes: Source, real: Source, held_out: Source | None, store: Store) -> Sets:
-    """The sets, checked against each other: nothing held out may be among the real or the synthetic images."""
+def open_sets(asked: Assess, *, fakes: Source, real: Source, held_out: Source | None, foreign: Source | None = None, store: Store) -> Sets:
+    """The sets, checked against each other: nothing held out may be among the real or the synthetic images, nothing foreign among any."""
     findings: list[str] = []
     seen = _real(real, "real")
     held = _real(held_out, "held-out") if held_out is not None else None
@@ -98,10 +112,14 @@ def open_sets(asked: Assess, *, fakes: Source, real: Source, held_out: Source | 
         raise DataError(f"{stolen} of the synthetic images are held-out images: the generator has seen them.", fix="hold out images that it has not seen")
     if twins := len(made) - len(set(made.digests)):
         findings.append(f"{twins} synthetic images repeat another one")
-    for which, images in (("synthetic", made), ("real", seen), ("held-out", held)):
+    others = open_images(foreign) if foreign is not None else None
+    if others is not None:
+        _check_foreign(others, {"real": seen, "held-out": held, "synthetic": made})
+    for which, images in (("synthetic", made), ("real", seen), ("held-out", held), ("foreign", others)):
         if images is not None and len(images) < LEAST:
             raise DataError(f"There are {len(images)} {which} images.", fix=f"give {LEAST} or more")
-    return Sets(made, seen, held, generator, tuple(findings))
+    fitted, members = _members(generator, seen, store, findings)
+    return Sets(made, seen, held, generator, tuple(findings), fitted, members, others)
 
 
 def assess(
@@ -111,14 +129,16 @@ def assess(
     fakes: Source | None = None,
     real: Source | None = None,
     held_out: Source | None = None,
+    foreign: Source | None = None,
     workers: int | None = None,
 ) -> Assessment:
-    """The scores of a synthetic set. fakes, real, held_out: anything `open_images` takes, in place of the names in `asked`."""
+    """The scores of a synthetic set. fakes, real, held_out, foreign: anything `open_images` takes, in place of the names in `asked`."""
     check_asked(asked)
-    held_out = held_out if held_out is not None else asked.held_out or None
-    sets = open_sets(asked, fakes=fakes if fakes is not None else asked.fakes, real=real if real is not None else asked.real, held_out=held_out, store=store)
+    fakes, real = fakes if fakes is not None else asked.fakes, real if real is not None else asked.real
+    held_out, foreign = held_out if held_out is not None else asked.held_out or None, foreign if foreign is not None else asked.foreign or None
+    sets = open_sets(asked, fakes=fakes, real=real, held_out=held_out, foreign=foreign, store=store)
     plan = _plan(asked, sets, store)
-    line = Line(sum(job.estimate for job in plan.all), title="assess")
+    line = Line(sum(job.estimate for job in in_order(plan.all)), title="assess")
     with Engine(store, workers=workers) as engine:
         found = engine.run(plan.all, done=lambda job, entry, reused: line.advance(job.estimate, job.name))
     line.close()
@@ -143,18 +163,26 @@ def _real(source: Source, which: str) -> ImageSet:
     return images
 
 
+def _check_foreign(foreign: ImageSet, sets: Mapping[str, ImageSet | None]) -> None:
+    """DataError where foreign images are among the others: a model would be blamed for knowing what it was taught."""
+    there = set(foreign.digests)
+    for which, images in sets.items():
+        if shared := len(there & set(images.digests)) if images is not None else 0:
+            raise DataError(f"{shared} of the foreign images are among the {which} ones.", fix="give images of other things, which a model must not accept")
+
+
 def _synthetic(asked: Assess, source: Source, real: ImageSet, held: ImageSet | None, store: Store) -> tuple[ImageSet, str | None]:
     """The synthetic images with the real classes, and the digest of the kept generator that drew them."""
     entry = _kept(source, store)
     if entry is None:
         images = open_images(source)
-        return _with_classes(images, real.classes), _known(images, store)
+        known = _known(images, store)
+        if known is not None:
+            _check_unseen(known, held, images.name, store)
+        return _with_classes(images, real.classes), known.digest if known else None
     from mitate.fitted import generate, load_generator
 
-    if held is not None:
-        trained, chosen = fitted_on(entry, store)
-        if shared := len((trained | chosen) & set(held.digests)):
-            raise DataError(f"The generator {source!r} was fitted on {shared} of the held-out images.", fix="hold out images that it has not seen")
+    _check_unseen(entry, held, str(source), store)
     generator = load_generator(str(source), store=store)
     images = generate(generator, per_class=asked.per_class or DRAWN, seed=asked.seed, store=store)
     return _with_classes(replace(images, name=str(source)), real.classes), entry.digest
@@ -172,11 +200,33 @@ def _kept(source: Source, store: Store) -> Entry | None:
         return None
 
 
-def _known(images: ImageSet, store: Store) -> str | None:
-    """The digest of the generator that made these images, where the images say so and the store still has it."""
-    if images.provenance is None or store.get(images.provenance.digest) is None:
-        return None
-    return images.provenance.digest
+def _known(images: ImageSet, store: Store) -> Entry | None:
+    """The generator that made these images, where the images say so and the store still has it."""
+    entry = store.get(images.provenance.digest) if images.provenance is not None else None
+    return entry if entry is not None and json.loads(entry.path("asked.json").read_text(encoding="utf-8"))["verb"] == "fit" else None
+
+
+def _check_unseen(generator: Entry, held: ImageSet | None, name: str, store: Store) -> None:
+    """DataError where a generator has seen held-out images."""
+    if held is not None:
+        trained, chosen = fitted_on(generator, store)
+        if shared := len((trained | chosen) & set(held.digests)):
+            raise DataError(f"The generator {name!r} was fitted on {shared} of the held-out images.", fix="hold out images that it has not seen")
+
+
+def _members(generator: str | None, real: ImageSet, store: Store, findings: list[str]) -> tuple[str | None, tuple[int, ...] | None]:
+    """The stored images that a kept generator was fitted on, and the rows of the real images among them; None for both where none is."""
+    entry = store.get(generator) if generator is not None else None
+    if entry is None:
+        return None, None
+    trained = fitted_on(entry, store)[0]
+    rows = tuple(i for i, digest in enumerate(real.digests) if digest in trained)
+    if not rows:
+        findings.append(f"the generator was fitted on none of the {len(real)} real images; all of them are attacked, and no leak can be found")
+        return None, None
+    if len(rows) < len(real):
+        findings.append(f"the generator was fitted on {len(rows)} of the {len(real)} real images; only those are attacked")
+    return str(json.loads(entry.path("asked.json").read_text(encoding="utf-8"))["inputs"]["train"]), rows
 
 
 def _with_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
@@ -197,6 +247,7 @@ class _Plan:
     axes: Mapping[str, Job]  # jobs whose result holds finished scores
     use: utility.Trainings | None
     why_no_use: str
+    why_no_privacy: str
     digests: Mapping[str, str]  # stored image sets
 
     @property
@@ -213,20 +264,65 @@ def _plan(asked: Assess, sets: Sets, store: Store) -> _Plan:
     inputs: dict[str, Job | str] = {**{f"{role}_features": job for role, job in features.items()}, **digests}
     pairs = len(sets.fakes) * (len(sets.real) + len(sets.held_out or ())) * 1e-7
     jobs: dict[str, Job] = {}
-    for verb, wanted, seconds in (("leakage", ("privacy",), 2.0), ("likeness", ("fidelity", "diversity"), 20.0), ("look", ("style",), 5.0)):
-        if set(wanted) & set(asked.axes) and (verb != "leakage" or sets.held_out is not None):
+    for verb, wanted, seconds in (("likeness", ("fidelity", "diversity"), 20.0), ("look", ("style",), 5.0)):
+        if set(wanted) & set(asked.axes):
             jobs[verb] = Job(verb, verb, VERBS[verb].version, {"seed": seed_of(verb, asked.seed)}, inputs, seconds * (1 + pairs))
+    trained = {"utility", "robustness"} & set(asked.axes) or ("privacy" in asked.axes and asked.shadows)
+    why = utility.why_not(sets.fakes, sets.real, sets.held_out) if trained else ""
+    training = utility.training_of(sets.real, shape=(size, size, channels), steps=asked.steps) if trained and not why else {}
+    why_no_privacy = _why_no_privacy(sets)
+    if "privacy" in asked.axes and not why_no_privacy:
+        settings, more = _attacks(asked, sets, digests, training, why, store)
+        settings = {"seed": seed_of("leakage", asked.seed), **settings}
+        jobs["leakage"] = Job("leakage", "leakage", VERBS["leakage"].version, settings, {**inputs, **more}, 2.0 * (1 + pairs))
     if "efficiency" in asked.axes and sets.generator is not None:
         jobs["pace"] = Job("pace", "pace", VERBS["pace"].version, {}, {"generator": sets.generator}, 5.0)
-    use, why = None, ""
-    if {"utility", "robustness"} & set(asked.axes):
-        why = utility.why_not(sets.fakes, sets.real, sets.held_out)
-        if not why:
-            use = utility.plan(
-                digests, sets.real, shape=(size, size, channels), steps=asked.steps, replicates=asked.replicates, seed=asked.seed,
-                stress="robustness" in asked.axes,
-            )  # fmt: skip
-    return _Plan(size, channels, extractor, jobs, use, why, digests)
+    use = None
+    if sets.foreign is not None and not why:
+        digests = {**digests, "foreign": keep_images(store, sets.foreign, size=size, channels=channels)}
+    if {"utility", "robustness"} & set(asked.axes) and not why:
+        use = utility.plan(digests, training=training, replicates=asked.replicates, seed=asked.seed, stress="robustness" in asked.axes)
+    return _Plan(size, channels, extractor, jobs, use, why, why_no_privacy, digests)
+
+
+def _why_no_privacy(sets: Sets) -> str:
+    """Why nothing can be attacked; "" where something can."""
+    if sets.held_out is None:
+        return NO_HELD
+    if sets.members is not None and len(sets.members) < LEAST_MEMBERS:
+        return f"needs {LEAST_MEMBERS} real images that the generator was fitted on, has {len(sets.members)}"
+    return ""
+
+
+def _attacks(
+    asked: Assess, sets: Sets, digests: Mapping[str, str], training: Mapping[str, Any], why_no_training: str, store: Store
+) -> tuple[dict[str, Any], dict[str, Job | str]]:
+    """Settings and inputs of the attacks beside that on samples: on the generator by its loss, on a trained model by shadow models."""
+    settings: dict[str, Any] = {}
+    inputs: dict[str, Job | str] = {"fitted_on": sets.fitted_on} if sets.fitted_on is not None else {}
+    assert sets.held_out is not None
+    if sets.generator is None:
+        settings["no_loss"] = ELSEWHERE
+    elif min(*sets.real.labels, *sets.held_out.labels) < 0:
+        settings["no_loss"] = NO_CLASS
+    else:
+        members = sets.real if sets.members is None else sets.real.subset(sets.members)
+        inputs |= {"member_losses": _losses(sets.generator, members, store), "held_out_losses": _losses(sets.generator, sets.held_out, store)}
+    why = why_no_training if asked.shadows else shadows.NOT_ASKED
+    why = why or shadows.why_not(digests, shadows=asked.shadows, seed=asked.seed, store=store)
+    if why:
+        return settings | {"no_model": why}, inputs
+    jobs = shadows.plan(digests, training, shadows=asked.shadows, seed=asked.seed)
+    return settings | {"pairs": asked.shadows // 2}, {**inputs, **jobs}
+
+
+def _losses(generator: str, images: ImageSet, store: Store) -> Job:
+    """The generator's loss of each image, prepared as those it was fitted on."""
+    entry = store.get(generator)
+    assert entry is not None
+    size, _, channels = entry.result["shape"]
+    inputs: dict[str, Job | str] = {"generator": generator, "images": keep_images(store, images, size=size, channels=channels)}
+    return Job("losses", "losses", VERBS["losses"].version, {"seed": LOSS_SEED}, inputs, 1.0 + 0.03 * len(images))
 
 
 def _shape(asked: Assess, sets: Sets) -> tuple[int, int]:
@@ -260,7 +356,7 @@ AXIS_STATES = {axis: PRIVACY_STATES if axis == "privacy" else ("measured", "not 
 def _assessment(asked: Assess, sets: Sets, plan: _Plan, found: Mapping[Job, Entry]) -> Assessment:
     subject = sets.fakes.name
     scores: list[Score] = []
-    privacy: dict[str, Any] = {"state": "not measured", "why": NO_HELD}
+    privacy: dict[str, Any] = {"state": "not measured", "why": plan.why_no_privacy}
     for name, job in plan.axes.items():
         result = found[job].result
         scores += [Score(subject=subject, **row) for row in result["scores"] if row["axis"] in asked.axes]
@@ -272,10 +368,10 @@ def _assessment(asked: Assess, sets: Sets, plan: _Plan, found: Mapping[Job, Entr
         if "robustness" in asked.axes:
             scores += utility.robustness(plan.use, found, subject=subject)
     why = {
-        "privacy": NO_HELD,
+        "privacy": plan.why_no_privacy,
         "utility": plan.why_no_use,
         "robustness": plan.why_no_use,
-        "efficiency": "these images came from elsewhere; name a kept generator",
+        "efficiency": ELSEWHERE,
     }
     axes: dict[str, dict[str, Any]] = {}
     for axis in AXES:
@@ -287,7 +383,11 @@ def _assessment(asked: Assess, sets: Sets, plan: _Plan, found: Mapping[Job, Entr
         axes[axis] = privacy if axis == "privacy" else state
     facts = {
         "asked": plain(asked), "subject": subject, "size": plan.size, "channels": plan.channels, "features": dict(plan.extractor),
-        "sets": {role: _told(images) for role, images in (("synthetic", sets.fakes), ("real", sets.real), ("held_out", sets.held_out)) if images is not None},
+        "sets": {
+            role: _told(images)
+            for role, images in (("synthetic", sets.fakes), ("real", sets.real), ("held_out", sets.held_out), ("foreign", sets.foreign))
+            if images is not None
+        },
         "generator": sets.generator, "findings": list(sets.findings), "axes": axes, "stored": dict(plan.digests),
     }  # fmt: skip
     order = {axis: i for i, axis in enumerate(AXES)}
