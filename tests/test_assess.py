@@ -326,3 +326,14 @@ def test_diversity_rests_on_recall_only_where_images_look_real() -> None:
     for fidelity, state in (("not told apart", "worse"), ("worse", "not told apart")):
         heads = study._headlines("diversity", [beside("density", "fidelity", fidelity), recall, around])
         assert study._state("diversity", [recall, around], heads) == state
+
+
+def test_synthetic_images_of_an_unknown_class_are_told_and_not_trained_on() -> None:
+    odd = mi.from_arrays(pictures(60, 5), np.arange(60) % 3, classes=["dark", "light", "odd"], name="odd")
+    settings: dict[str, object] = {"features": "pixels", "axes": ("fidelity", "utility"), "steps": 5, "replicates": 2, "workers": 0}
+    found = mi.assess(odd, real=images(REAL, "real"), held_out=images(HELD, "held"), **settings)  # type: ignore[arg-type]
+    assert "20 synthetic images have no label or a class that no real image has" in " ".join(found.facts["findings"])
+    assert found["gain"].value is not None and found["recognised"].n == 40 and found["frechet"].n == 60
+    bare = mi.from_arrays(pictures(40, 5), [0] * 40, classes=["odd"], name="bare")
+    found = mi.assess(bare, real=images(REAL, "real"), held_out=images(HELD, "held"), **settings)  # type: ignore[arg-type]
+    assert found.facts["axes"]["utility"]["state"] == "not measured" and found["frechet"].value is not None

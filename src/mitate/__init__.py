@@ -13,6 +13,8 @@ Names are fetched on first use, so `import mitate` is quick.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -49,8 +51,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'mitate' has no attribute {name!r}")
     from importlib import import_module
 
-    if name == "report":  # also a package: imported only later, it would take the function's place
-        import_module("mitate.report")
     module, _, attribute = _PUBLIC[name].partition(":")
     value = globals()[name] = getattr(import_module(module), attribute)
     return value
@@ -58,3 +58,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """`mi.report` is the function, whenever the package of the same name is imported: Python would put that in its place."""
+
+    @property
+    def report(self) -> Any:
+        return __getattr__("report")
+
+    @report.setter
+    def report(self, _package: ModuleType) -> None:
+        """Left out: `mitate.report` stays in sys.modules, where imports look."""
+
+
+sys.modules[__name__].__class__ = _Package

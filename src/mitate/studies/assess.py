@@ -112,6 +112,8 @@ def open_sets(asked: Assess, *, fakes: Source, real: Source, held_out: Source | 
         raise DataError(f"{stolen} of the synthetic images are held-out images: the generator has seen them.", fix="hold out images that it has not seen")
     if twins := len(made) - len(set(made.digests)):
         findings.append(f"{twins} synthetic images repeat another one")
+    if unknown := len(made) - len(_of_known_class(made)):
+        findings.append(f"{unknown} synthetic images have no label or a class that no real image has; models are trained without them")
     others = open_images(foreign) if foreign is not None else None
     if others is not None:
         _check_foreign(others, {"real": seen, "held-out": held, "synthetic": made})
@@ -236,6 +238,12 @@ def _with_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     return replace(images, classes=classes, labels=tuple(place[k] if k >= 0 else -1 for k in images.labels), split="synthetic", groups=None)
 
 
+def _of_known_class(images: ImageSet) -> ImageSet:
+    """The images that a model can learn from: those whose class the real ones have."""
+    known = [i for i, k in enumerate(images.labels) if k >= 0]
+    return images if len(known) == len(images) else images.subset(known)
+
+
 # the jobs -------------------------------------------------------------------------------------------------------------
 
 
@@ -270,18 +278,19 @@ def _plan(asked: Assess, sets: Sets, store: Store) -> _Plan:
     trained = {"utility", "robustness"} & set(asked.axes) or ("privacy" in asked.axes and asked.shadows)
     why = utility.why_not(sets.fakes, sets.real, sets.held_out) if trained else ""
     training = utility.training_of(sets.real, shape=(size, size, channels), steps=asked.steps) if trained and not why else {}
+    trained_on = {**digests, "synthetic": keep_images(store, _of_known_class(sets.fakes), size=size, channels=channels)} if trained and not why else digests
     why_no_privacy = _why_no_privacy(sets)
     if "privacy" in asked.axes and not why_no_privacy:
-        settings, more = _attacks(asked, sets, digests, training, why, store)
+        settings, more = _attacks(asked, sets, trained_on, training, why, store)
         settings = {"seed": seed_of("leakage", asked.seed), **settings}
         jobs["leakage"] = Job("leakage", "leakage", VERBS["leakage"].version, settings, {**inputs, **more}, 2.0 * (1 + pairs))
     if "efficiency" in asked.axes and sets.generator is not None:
         jobs["pace"] = Job("pace", "pace", VERBS["pace"].version, {}, {"generator": sets.generator}, 5.0)
     use = None
     if sets.foreign is not None and not why:
-        digests = {**digests, "foreign": keep_images(store, sets.foreign, size=size, channels=channels)}
+        digests, trained_on = ({**d, "foreign": keep_images(store, sets.foreign, size=size, channels=channels)} for d in (digests, trained_on))
     if {"utility", "robustness"} & set(asked.axes) and not why:
-        use = utility.plan(digests, training=training, replicates=asked.replicates, seed=asked.seed, stress="robustness" in asked.axes)
+        use = utility.plan(trained_on, training=training, replicates=asked.replicates, seed=asked.seed, stress="robustness" in asked.axes)
     return _Plan(size, channels, extractor, jobs, use, why, why_no_privacy, digests)
 
 
@@ -364,7 +373,7 @@ def _assessment(asked: Assess, sets: Sets, plan: _Plan, found: Mapping[Job, Entr
             privacy = result["verdict"]
     if plan.use is not None and sets.held_out is not None:
         if "utility" in asked.axes:
-            scores += utility.utility(plan.use, found, fakes=sets.fakes, real=sets.real, held_out=sets.held_out, subject=subject)
+            scores += utility.utility(plan.use, found, fakes=_of_known_class(sets.fakes), real=sets.real, held_out=sets.held_out, subject=subject)
         if "robustness" in asked.axes:
             scores += utility.robustness(plan.use, found, subject=subject)
     why = {
