@@ -85,6 +85,12 @@ def test_a_few_images_again_and_again_are_no_style() -> None:
     assert all(len(set(found.fake_folds[6 * k : 6 * k + 6])) == 1 for k in range(20))
 
 
+def test_a_set_of_little_variety_is_still_told_apart() -> None:
+    """All synthetic images lie nearer together than two real ones ever do; that makes them no copies of each other."""
+    found = st.told_apart(normal(80, 30, 0), 0.2 * normal(80, 30, 1), seed=0)
+    assert found.auc.df_images > 50 and found.auc.n == 80
+
+
 def test_images_of_a_group_stay_in_one_fold() -> None:
     groups, fake_groups = np.arange(90) // 3, 100 + np.arange(60) // 4
     fake_groups[:4] = 0  # made from the first patient

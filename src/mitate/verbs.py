@@ -368,7 +368,7 @@ VERBS: dict[str, Verb] = {
     "losses": Verb(leaks.losses, 1),
     "half": Verb(leaks.half, 1),
     "audit": Verb(leaks.audit, 1),
-    "look": Verb(axes.look, 2),
+    "look": Verb(axes.look, 3),
     "pace": Verb(axes.pace, 1),
     "train": Verb(_train, 1),
     "predict": Verb(_predict, 1),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, sparse, special
+from scipy.spatial import distance
 
 from mitate.metrics.frechet import frechet
 from mitate.metrics.intervals import Interval, quantile_t
@@ -28,6 +29,7 @@ LEAST = 20  # images on either side
 LEAST_GROUPS = 10  # patients, plants, or different images, on either side
 NOUGHT = 1e-9  # a score nearer to 0 is rounding
 NEAR = 0.5  # of the median distance of a real image to its nearest other, as the pilot's copies
+PAIRED = 300  # synthetic images whose distances tell how far two of them lie apart
 PENALTY = 1.0  # of the squared length of the coefficients, beside the sum of the losses (scikit-learn's 1 / C)
 BLOCK = 256  # images at a time
 SIDE = 8  # pixels; a smaller image has no spectrum to speak of
@@ -85,9 +87,9 @@ def told_apart(
 
     real [n, d], fake [m, d]: features of one extractor. groups [n], fake_groups [m]: numbers of what came from one patient or plant; equal
     numbers on the two sides are one group. A group stays in one fold, and so do near copies: images nearer to each other than half of what lies
-    between a real image and its nearest other (the median). Else a few images drawn again and again would be known by heart, which is a
-    lack of diversity and no style, and an image tested by a classifier that learnt its copy under the other name would score far below 0.5
-    (as copies that escape this still do: `Apart.twins`); below 0.5 is no praise.
+    between a real image and its nearest other (the median), and than a quarter of what lies between two synthetic ones. Else a few images
+    drawn again and again would be known by heart, which is a lack of diversity and no style, and an image tested by a classifier that
+    learnt its copy under the other name would score far below 0.5 (as copies that escape this still do: `Apart.twins`); that is no praise.
 
     The AUC is the mean of those within the folds: scores of two classifiers are not compared. Columns are standardised by the training
     folds, both sides weigh the same, the penalty is fixed. A number above 0.5 says that something differs, not that anybody sees it.
@@ -200,7 +202,8 @@ def _clusters(real: np.ndarray, fake: np.ndarray, groups: np.ndarray | None, fak
 def _near(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
     """Pairs of near copies, int64 [pairs, 2]."""
     points = _standardised(np.concatenate([real, fake]).astype(np.float64))[0]
-    within = NEAR * float(np.median(radii(points[: len(real)], ks=(1,))))
+    made = points[len(real) :][:: max(1, len(fake) // PAIRED)]
+    within = NEAR * min(float(np.median(radii(points[: len(real)], ks=(1,)))), 0.5 * float(np.median(distance.pdist(made))))
     squares = np.einsum("ij,ij->i", points, points)
     found = [np.empty((0, 2), np.int64)]
     for start in range(0, len(points), BLOCK):
