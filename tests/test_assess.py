@@ -337,3 +337,24 @@ def test_synthetic_images_of_an_unknown_class_are_told_and_not_trained_on() -> N
     bare = mi.from_arrays(pictures(40, 5), [0] * 40, classes=["odd"], name="bare")
     found = mi.assess(bare, real=images(REAL, "real"), held_out=images(HELD, "held"), **settings)  # type: ignore[arg-type]
     assert found.facts["axes"]["utility"]["state"] == "not measured" and found["frechet"].value is not None
+
+
+def test_patients_on_both_sides_leave_privacy_unmeasured_and_the_rest_as_it_is() -> None:
+    real, held = images(REAL, "real", groups=[f"p{i // 4}" for i in range(120)]), images(HELD, "held", groups=[f"p{i // 4}" for i in range(80)])
+    found = mi.assess(images(pictures(60, 3), "made"), real=real, held_out=held, features="pixels", axes=("privacy", "fidelity"), workers=0)
+    assert found.facts["axes"]["privacy"]["state"] == "not measured" and "split by group" in found.facts["axes"]["privacy"]["why"]
+    assert found["precision"].value is not None
+
+
+def test_other_mixes_of_classes_and_grey_beside_colour_are_told() -> None:
+    skewed = mi.from_arrays(pictures(60, 3), np.r_[np.zeros(54, np.int64), np.ones(6, np.int64)], classes=["dark", "light"], name="skewed")
+    settings: dict[str, object] = {"real": images(REAL, "real"), "held_out": images(HELD, "held"), "features": "pixels", "axes": ("fidelity",), "workers": 0}
+    assert "mix their classes differently (90 10 / 50 50 %)" in " ".join(mi.assess(skewed, **settings).facts["findings"])  # type: ignore[arg-type]
+    grey = images(np.repeat(pictures(60, 3)[..., :1], 1, axis=3), "grey")
+    found = mi.assess(grey, **settings)  # type: ignore[arg-type]
+    assert "the synthetic images are grey and the others are not" in " ".join(found.facts["findings"]) and found.facts["channels"] == 3
+
+
+def test_shadows_without_privacy_are_refused() -> None:
+    with pytest.raises(SettingError, match="privacy, which is not among the axes"):
+        study.check_asked(study.Assess("f", "r", "h", axes=("utility",), shadows=4))

@@ -390,6 +390,7 @@ def test_only_what_was_summed_with_noise_is_kept_beside_the_weights(tmp_path, mo
 
 def test_codes_settle_where_they_are_when_there_is_hardly_noise(tmp_path):
     """With little noise the private Gaussians of the codes are those of the images' own codes."""
+    private.plant_key(tmp_path, KEY)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         packing = Packing.of((8, 8, 1), side=8, multiple=4)

@@ -738,3 +738,18 @@ def test_every_metric_has_a_record() -> None:
         *("lira_auc", "threshold_auc", "members_caught_at_1_in_100", "members_caught_at_1_in_1000", "epsilon_at_least", "epsilon_at_least_one_run"),
     }
     assert all(m.axis == "privacy" and m.interval and m.source for m in records.values())
+
+
+@pytest.mark.parametrize(("groups", "size", "others", "other_size"), [(30, 20, 100, 1), (60, 10, 60, 3), (20, 4, 60, 8)])
+def test_groups_of_unequal_size_raise_no_alarm_where_nothing_leaks(groups: int, size: int, others: int, other_size: int) -> None:
+    """The highest score of twenty lies above that of one by size alone."""
+    rng = np.random.default_rng(0)
+    members, strangers = np.repeat(np.arange(groups), size), 10_000 + np.repeat(np.arange(others), other_size)
+    found = [ra.tail(rng.normal(size=len(members)), rng.normal(size=len(strangers)), 0.01, groups_first=members, groups_second=strangers).p for _ in range(60)]
+    assert np.mean(np.array(found) <= 0.025) <= 0.05
+
+
+def test_a_leak_of_whole_groups_is_still_seen() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 5)
+    assert ra.tail(3 + rng.normal(size=300), rng.normal(size=300), 0.01, groups_first=groups, groups_second=100 + groups).p < 1e-3

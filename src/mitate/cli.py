@@ -181,12 +181,14 @@ def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **
 def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | None, conditions: tuple[str, ...], lang: str, engine: str, **given: Any) -> None:
     """What are these synthetic images worth? FAKES (a folder, file or kept generator) on six axes and in style, each beside its floor."""
     from mitate.engine import parse_engine
+    from mitate.intake.scanning import check_places
     from mitate.store import Store
     from mitate.studies import assess as study
     from mitate.studies.conditions import judge
 
-    asked = study.Assess(fakes=fakes, axes=tuple(a for a in axes.split(",") if a) if axes is not None else study.AXES, **given)
+    asked = study.Assess(fakes=fakes, axes=tuple(a.strip() for a in axes.split(",") if a.strip()) if axes is not None else study.AXES, **given)
     study.check_asked(asked)
+    check_places(html, json_file)
     wanted = study.conditions_of(conditions)
     found = study.assess(asked, store=Store.find(), workers=parse_engine(engine))
     for line in study.table(found):

@@ -169,6 +169,7 @@ class Store:
                 with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
                     out.write(secrets.token_hex(32) + "\n")
                 os.replace(fresh, path)
+            _check_own(path)
             secret = bytes.fromhex(path.read_text().strip())
         return hmac.new(secret, name.encode(), hashlib.sha256).hexdigest()
 
@@ -276,6 +277,13 @@ def locked(path: Path) -> Iterator[None]:
             yield
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _check_own(secret: Path) -> None:
+    """StoreError where others made the secret or can read it: noise that they can make again hides nothing from them."""
+    found = secret.stat()
+    if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+        raise StoreError(f"{secret} belongs to others or can be read by them.", fix="set MITATE_HOME to a folder of your own, and fit there")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from scipy import special
 
 from mitate.metrics.intervals import Interval, clopper_pearson, quantile_t
 
+GROUP_DRAWS = 40  # of one score from each group
 HALVINGS = 50  # of an interval of length 1
 
 
@@ -33,7 +34,7 @@ class Tail:
 
     `caught` has the interval of Clopper and Pearson for this threshold, `false` the share of the second sample above it; the threshold is an
     order statistic, whose true share is at most `false.high` with the confidence of that end (Wilks 1941). p: the exact chance that so many
-    or more are caught where both samples are of one distribution (negative hypergeometric); of groups, each by its highest score.
+    or more are caught where both samples are of one distribution (negative hypergeometric); of groups, by draws of one score from each.
     """
 
     caught: Interval
@@ -103,8 +104,22 @@ def tail(
     threshold = float(np.partition(second, len(second) - k - 1)[len(second) - k - 1])
     caught = clopper_pearson(int((first > threshold).sum()), len(first), confidence=confidence)
     false = clopper_pearson(int((second > threshold).sum()), len(second), confidence=confidence)
-    a, b = _highest(first, groups_first), _highest(second, groups_second)
-    return Tail(caught, false, threshold, chance_of_tail(a, b, math.floor(share * len(b) + 1e-9)))
+    return Tail(caught, false, threshold, _chance(first, second, share, groups_first, groups_second))
+
+
+def _chance(first: np.ndarray, second: np.ndarray, share: float, groups_first: np.ndarray | None, groups_second: np.ndarray | None) -> float:
+    """`chance_of_tail`; with groups, twice its mean over draws of one score from each, which is a p-value again (Vovk and Wang 2020, proposition 2).
+
+    One score of a group is of one distribution however large the group is; its highest is not.
+    """
+    if groups_first is None and groups_second is None:
+        return chance_of_tail(first, second, math.floor(share * len(second) + 1e-9))
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(GROUP_DRAWS):
+        a, b = _one_of_each(first, groups_first, rng), _one_of_each(second, groups_second, rng)
+        found.append(chance_of_tail(a, b, math.floor(share * len(b) + 1e-9)))
+    return min(1.0, 2 * float(np.mean(found)))
 
 
 def chance_of_tail(first: np.ndarray, second: np.ndarray, k: int) -> float:
@@ -168,13 +183,12 @@ def _hanley(auc: float, n: int, m: int) -> float:
     return auc * (1 - auc) * (1 + both * ((1 - auc) / (2 - auc) + auc / (1 + auc))) / (n * m)
 
 
-def _highest(scores: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def _one_of_each(scores: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """A score of each group, by chance."""
     if groups is None:
         return scores
-    numbers = np.unique(groups, return_inverse=True)[1]
-    highest = np.full(int(numbers.max()) + 1, -np.inf)
-    np.maximum.at(highest, numbers, scores)
-    return highest
+    order = rng.permutation(len(scores))
+    return scores[order[np.unique(groups[order], return_index=True)[1]]]
 
 
 def _log_choose(n: int, k: np.ndarray) -> np.ndarray:

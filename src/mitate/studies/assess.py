@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mitate import __version__, metrics
 from mitate.engine import Engine, in_order
 from mitate.errors import DataError, SettingError
@@ -39,6 +41,7 @@ FREE = ("privacy", "fidelity", "diversity", "style", "efficiency")  # need no tr
 MOST_SIZE = 64  # pixels, unless asked for more
 DRAWN = 200  # images of each class that a kept generator draws
 LEAST = 20  # images of a set
+MIXED = 0.001  # chance below which two mixes of classes are told as different
 LOSS_SEED = 0  # of the noise in a generator's loss
 LEAST_MEMBERS = 10  # real images that a generator was fitted on, for an attack
 NO_HELD = "no held-out images were given: --held-out FOLDER"
@@ -85,6 +88,8 @@ def check_asked(asked: Assess) -> None:
     for axis in asked.axes:
         if axis not in AXES:
             raise SettingError(f"There is no axis {axis!r}.", fix=suggest(axis, AXES))
+    if asked.shadows and "privacy" not in asked.axes:
+        raise SettingError("Shadow models attack privacy, which is not among the axes.", fix="add privacy to --axes, or leave --shadows out")
     for name, least in (("per_class", 0), ("replicates", 2), ("steps", 1), ("size", 0)):
         if getattr(asked, name) < least:
             raise SettingError(f"{name} is {getattr(asked, name)}.", fix=f"give {least} or more")
@@ -120,6 +125,7 @@ def open_sets(asked: Assess, *, fakes: Source, real: Source, held_out: Source | 
     for which, images in (("synthetic", made), ("real", seen), ("held-out", held), ("foreign", others)):
         if images is not None and len(images) < LEAST:
             raise DataError(f"There are {len(images)} {which} images.", fix=f"give {LEAST} or more")
+    _tell_mixes(made, seen, held, findings)
     fitted, members = _members(generator, seen, store, findings)
     return Sets(made, seen, held, generator, tuple(findings), fitted, members, others)
 
@@ -224,7 +230,7 @@ def _members(generator: str | None, real: ImageSet, store: Store, findings: list
     trained = fitted_on(entry, store)[0]
     rows = tuple(i for i, digest in enumerate(real.digests) if digest in trained)
     if not rows:
-        findings.append(f"the generator was fitted on none of the {len(real)} real images; all of them are attacked, and no leak can be found")
+        findings.append(f"the generator was fitted on none of the {len(real)} real images; all of them are attacked, though none was learnt from")
         return None, None
     if len(rows) < len(real):
         findings.append(f"the generator was fitted on {len(rows)} of the {len(real)} real images; only those are attacked")
@@ -236,6 +242,25 @@ def _with_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     ours = {c.strip().casefold(): k for k, c in enumerate(classes)}
     place = [ours.get(c.strip().casefold(), -1) for c in images.classes]
     return replace(images, classes=classes, labels=tuple(place[k] if k >= 0 else -1 for k in images.labels), split="synthetic", groups=None)
+
+
+def _tell_mixes(made: ImageSet, real: ImageSet, held: ImageSet | None, findings: list[str]) -> None:
+    """Say where sets are grey beside colour, or mix their classes differently: then they differ for that reason alone."""
+    from scipy.stats import chi2_contingency
+
+    named = {"synthetic": made, "real": real, **({"held-out": held} if held is not None else {})}
+    colour = {name: _in_colour(images) for name, images in named.items()}
+    if len(set(colour.values())) > 1:
+        grey = " and ".join(name for name, has in colour.items() if not has)
+        findings.append(f"the {grey} images are grey and the others are not: they differ for that reason alone")
+    for name in ("synthetic", "held-out"):
+        if name not in named:
+            continue
+        counts = np.array([list(images.counts().values()) for images in (named[name], real)])
+        counts = counts[:, counts.sum(axis=0) > 0]
+        if counts.shape[1] > 1 and counts.sum(axis=1).all() and chi2_contingency(counts).pvalue < MIXED:
+            shares = " / ".join(" ".join(f"{100 * share:.0f}" for share in row / row.sum()) for row in counts)
+            findings.append(f"{name} and real images mix their classes differently ({shares} %): part of what tells them apart is that mix")
 
 
 def _of_known_class(images: ImageSet) -> ImageSet:
@@ -300,6 +325,9 @@ def _why_no_privacy(sets: Sets) -> str:
         return NO_HELD
     if sets.members is not None and len(sets.members) < LEAST_MEMBERS:
         return f"needs {LEAST_MEMBERS} real images that the generator was fitted on, has {len(sets.members)}"
+    both = {g for g in sets.real.groups or () if g} & {g for g in sets.held_out.groups or () if g}
+    if both:
+        return f"{len(both)} groups are both among the real and the held-out images, such as {min(both)}: split by group"
     return ""
 
 
@@ -336,10 +364,14 @@ def _losses(generator: str, images: ImageSet, store: Store) -> Job:
 
 def _shape(asked: Assess, sets: Sets) -> tuple[int, int]:
     """Working size and channels: the real images' own, their smaller side, at most 64 pixels; grey when every image of every set is."""
-    real = [sets.real.reader.read(i).shape for i in range(min(len(sets.real), 50))]
-    made = [sets.fakes.reader.read(i).shape for i in range(min(len(sets.fakes), 50))]
-    sides = sorted(min(s[:2]) for s in real)
-    return asked.size or max(8, min(MOST_SIZE, sides[len(sides) // 2])), 3 if any(s[2] == 3 for s in [*real, *made]) else 1
+    sides = sorted(min(sets.real.reader.read(i).shape[:2]) for i in range(min(len(sets.real), 50)))
+    colour = any(_in_colour(images) for images in (sets.real, sets.fakes, sets.held_out, sets.foreign) if images is not None)
+    return asked.size or max(8, min(MOST_SIZE, sides[len(sides) // 2])), 3 if colour else 1
+
+
+def _in_colour(images: ImageSet) -> bool:
+    """Whether any of the images has colours."""
+    return any(images.reader.read(i).shape[2] == 3 for i in range(len(images)))
 
 
 def _features(digest: str, role: str, extractor: Mapping[str, Any], weights: str, n: int) -> Job:
