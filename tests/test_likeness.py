@@ -9,7 +9,8 @@ from mitate.metrics import clusters as cl
 from mitate.metrics import frechet as fr
 from mitate.metrics import neighbours as nb
 from mitate.metrics import vendi as ve
-from mitate.metrics.likeness import METRICS, Line, likeness
+from mitate.metrics.likeness import METRICS, likeness
+from mitate.metrics.line import Line
 from mitate.score import Score
 
 

@@ -17,6 +17,7 @@ from mitate.metrics import leakage, membership
 from mitate.metrics.audit import Bound
 from mitate.metrics.intervals import Interval
 from mitate.metrics.leakage import DataCopying
+from mitate.metrics.line import Line
 from mitate.metrics.membership import Attack, Blind, OnClassifier
 from mitate.score import Metric
 
@@ -42,16 +43,6 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """What is written down of it."""
         return {"state": self.state, "why": self.why, "attack": self.attack, "p": self.p, "smallest_auc": self.smallest_auc, "advantage": self.advantage}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measure of a record: its value and its floor, or why there is none."""
-
-    metric: Metric
-    value: Interval | None
-    floor: Interval | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True)

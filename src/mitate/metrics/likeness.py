@@ -9,7 +9,6 @@ and has its own interval; Frechet distance at infinity has none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,23 +18,13 @@ from mitate.metrics import kernel as ke
 from mitate.metrics import neighbours as nb
 from mitate.metrics import vendi as ve
 from mitate.metrics.intervals import Interval
+from mitate.metrics.line import Line
 from mitate.metrics.subsampling import SUBSAMPLED, at_equal_n, subsampled
 from mitate.score import Metric
 
 VENDI_CLASS = Metric("vendi_within_class", "diversity", "higher", ve.LEAST, SUBSAMPLED, "the same within each class, the mean")
 BY_NEIGHBOURS = (nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, cl.INTRA_CLUSTER)
 METRICS = (fr.FRECHET, fr.FRECHET_INFINITY, nb.PRECISION, nb.DENSITY, nb.RECALL, nb.COVERAGE, ve.VENDI, VENDI_CLASS, cl.INTRA_CLUSTER)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One metric of a set: its value, its floor and how far apart they are; or why there is no value. An interval of no width is none."""
-
-    metric: Metric
-    value: Interval | None
-    floor: Interval | None = None
-    note: str = ""
-    apart: Interval | None = None
 
 
 def likeness(
