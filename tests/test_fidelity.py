@@ -16,11 +16,12 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from mitate.metrics import clusters as cl
+from mitate.metrics import coarse, nearest
 from mitate.metrics import frechet as fr
 from mitate.metrics import kernel as ke
-from mitate.metrics import nearest
 from mitate.metrics import neighbours as nb
 from mitate.metrics import vendi as ve
+from mitate.metrics.distances import Distances
 from mitate.score import Metric
 from oracle_inputs import NAMES, features
 
@@ -95,11 +96,13 @@ def test_torch_fidelity_counts_ties_as_inside() -> None:
     assert nb.precision(nb.neighbourhood(real, fake, ks=(3,)), k=3).value < said["torch-fidelity"]["prc 3"]["precision"]
 
 
+@pytest.mark.parametrize("way", ["floats", "shorts"])
 @pytest.mark.parametrize("block", [16, 64, 1024])
 @pytest.mark.parametrize(
     "case", ["gaussian", "float32", "mixed", "offset", "grid", "bits", "outlier", "copies", "tiny", "line", "collapsed", "nearly collapsed"]
 )
-def test_blocks_and_rounding_change_nothing(case: str, block: int) -> None:
+def test_blocks_and_rounding_change_nothing(case: str, block: int, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coarse, "worth_trying", lambda n, d: way == "shorts")
     real, fake = gaussians()
     if case == "float32":
         real, fake = real.astype(np.float32), fake.astype(np.float32)
@@ -140,14 +143,44 @@ def test_rounding_of_a_tile_stays_within_its_bound(d: int, positive: bool) -> No
     real, fake = (np.abs(x) if positive else x for x in (rng.normal(size=(64, d)), rng.normal(size=(64, d)) * rng.uniform(0, 3, (64, 1))))
     real, fake = np.concatenate([real, -real]), np.concatenate([fake, real + 1e-5])
     a, b = nearest.clouds(real, fake, block=64)
-    tiles = nearest.Tiles(d, 128, 128)
+    tiles, whole = nearest.Floats(d, 128, 128), slice(0, 128)
     truth = cdist(real, fake) ** 2 * a.scale**2
     bound = a.rounding * (a.norms[:, None] + b.norms)
-    assert (np.abs(tiles.product(tiles.left(a, slice(None)), tiles.right(b, slice(None))) - truth) <= bound).all()
+    assert (np.abs(tiles.tile(a, whole, tiles.left(a, whole), b, whole, tiles.right(b, whole)) - truth) <= bound).all()
     own = cdist(real, real) ** 2 * a.scale**2
     np.fill_diagonal(own, np.inf)
     with np.errstate(invalid="ignore"):
         assert not (np.abs(tiles.square(tiles.left(a, slice(None))) - own) > a.rounding * (a.norms[:, None] + a.norms)).any()
+
+
+@pytest.mark.parametrize("d", [3, 257, 3000])
+@pytest.mark.parametrize("positive", [False, True])
+def test_a_short_tile_stays_within_its_bound(d: int, positive: bool) -> None:
+    rng = np.random.default_rng(0)
+    real, fake = (np.abs(x) if positive else x for x in (rng.normal(size=(64, d)), rng.normal(size=(64, d)) * rng.uniform(0, 3, (64, 1))))
+    real, fake = np.concatenate([real, -real]), np.concatenate([fake, real + 1e-5])
+    a, b = nearest.clouds(real, fake, block=64)
+    tiles, whole = coarse.Shorts(128), slice(0, 128)
+    left, right = tiles.right(a, whole), tiles.right(b, whole)
+    tile = tiles.tile(a, whole, left, b, whole, right).astype(np.float64)
+    rounded = cdist(left.double().numpy(), right.double().numpy())
+    assert (np.abs(tile - rounded**2) <= tiles.of(a).wrong(rounded)).all()
+    assert (np.abs(tile.T - rounded.T**2) <= tiles.of(b).wrong(rounded.T)).all()
+    truth = cdist(real, fake) * a.scale
+    assert (np.abs(rounded - truth) <= tiles.of(a).off[:, None] + tiles.of(b).off).all()
+    assert np.median(np.abs(tile - rounded**2) / tiles.of(a).wrong(rounded)) > 1e-3, "the bound is not idle"
+
+
+def test_sets_that_short_products_cannot_tell_apart_go_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise of many dimensions leaves every pair in doubt; a set of few directions does not."""
+    monkeypatch.setattr(coarse, "worth_trying", lambda n, d: True)
+    rng = np.random.default_rng(0)
+    noise, few = rng.normal(size=(600, 4000)).astype(np.float32), (rng.normal(size=(600, 12)) @ rng.normal(size=(12, 400))).astype(np.float32)
+    for points, stays in ((noise, False), (few, True)):
+        passes = Distances(points)
+        own = np.sort(cdist(points.astype(np.float64), points.astype(np.float64)), axis=1)
+        np.testing.assert_allclose(np.sqrt(passes.radii(0, (5,)))[:, 0], own[:, 5], rtol=1e-12)
+        assert (passes.short is not None) == stays
 
 
 @pytest.mark.parametrize("d", [2, 257])

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
+from mitate.metrics.distances import Distances
 from mitate.metrics.intervals import Interval, clopper_pearson, wilson
-from mitate.metrics.nearest import BLOCK, Tiles, clouds, squared_radii, to_nearest
 from mitate.metrics.neighbours import AUTHENTICITY as AUTHENTICITY
 from mitate.metrics.ranks import separation, z_of_ranks
 from mitate.score import Metric
@@ -88,8 +88,7 @@ def reach(queries: np.ndarray, train: np.ndarray) -> Reach:
     queries [m, d], train [n, d]: float32 or float64 features of one extractor. Raises ValueError below 10 images on either side.
     """
     _check(LEAST, queries=queries, training=train)
-    b, a = clouds(train, queries, block=BLOCK)
-    squares, nearest = to_nearest(a, b, Tiles(train.shape[1], max(len(train), len(queries)), BLOCK), (1, 2))
+    squares, nearest = Distances(train, queries).to_nearest(1, 0, (1, 2))
     distances = np.sqrt(squares)
     return Reach(distances[:, 0], distances[:, 1], nearest)
 
@@ -113,8 +112,7 @@ def authenticity(found: Reach, train: np.ndarray, *, confidence: float = 0.95) -
 
     found: of synthetic images, or of held-out ones for the floor, which is far below 1 too. AuthPct of Stein et al. 2023 is 100 times it.
     """
-    (cloud,) = clouds(train, block=BLOCK)
-    gaps = np.sqrt(squared_radii(cloud, Tiles(train.shape[1], len(train), BLOCK), (1,))[:, 0])
+    gaps = np.sqrt(Distances(train).radii(0, (1,))[:, 0])
     return wilson(int((found.first > gaps[found.nearest]).sum()), len(found.first), confidence=confidence)
 
 
@@ -220,8 +218,7 @@ def checked_groups(train: np.ndarray | None, held_out: np.ndarray | None, n: int
 
 
 def _nearest(queries: np.ndarray, points: np.ndarray) -> np.ndarray:
-    b, a = clouds(points, queries, block=BLOCK)
-    return np.sqrt(to_nearest(a, b, Tiles(points.shape[1], max(len(points), len(queries)), BLOCK), (1,))[0][:, 0])
+    return np.sqrt(Distances(points, queries).to_nearest(1, 0, (1,))[0][:, 0])
 
 
 def _spread_out(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:

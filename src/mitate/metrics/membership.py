@@ -20,9 +20,10 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from mitate.metrics.distances import Distances
 from mitate.metrics.intervals import Interval
 from mitate.metrics.leakage import checked_groups
-from mitate.metrics.nearest import BLOCK, Tiles, clouds, to_nearest
+from mitate.metrics.nearest import BLOCK
 from mitate.metrics.ranks import Tail, separation, smallest_auc, tail
 from mitate.runtime import seed_of
 from mitate.score import Metric
@@ -176,8 +177,7 @@ def sample_scores(
     groups = np.concatenate(checked_groups(groups_train, groups_held_out, n, len(held_out)))
     sample = _to_nearest(pool, synthetic if views is None else np.concatenate([synthetic, views]))
     ratio = _ratio(_neighbours(pool, groups, 1)[1][:, 0], sample)
-    b, a = clouds(pool, synthetic, block=BLOCK)
-    votes = np.bincount(to_nearest(a, b, Tiles(pool.shape[1], max(len(pool), len(synthetic)), BLOCK), (1,))[1], minlength=len(pool)).astype(np.float64)
+    votes = np.bincount(Distances(pool, synthetic).to_nearest(1, 0, (1,))[1], minlength=len(pool)).astype(np.float64)
     return SampleScores((-sample[:n], -sample[n:]), (ratio[:n], ratio[n:]), (votes[:n], votes[n:]))
 
 
@@ -368,8 +368,7 @@ def _to_nearest(candidates: np.ndarray, points: np.ndarray) -> np.ndarray:
             raise ValueError(f"features of the {which} have shape {some.shape}; fix: give [images, features] of one extractor")
         if len(some) < LEAST:
             raise ValueError(f"needs {LEAST} {which}, has {len(some)}; fix: give more")
-    b, a = clouds(points, candidates, block=BLOCK)
-    return np.sqrt(to_nearest(a, b, Tiles(points.shape[1], max(len(points), len(candidates)), BLOCK), (1,))[0][:, 0])
+    return np.sqrt(Distances(points, candidates).to_nearest(1, 0, (1,))[0][:, 0])
 
 
 def _ratio(reference: np.ndarray, sample: np.ndarray) -> np.ndarray:

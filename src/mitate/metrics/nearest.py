@@ -1,4 +1,4 @@
-"""Distances between sets of features, tile by tile: exact radii, nearest neighbours and who lies in whose ball.
+"""Tiles of squared distances in float32, and exact nearest neighbours from them.
 
 Precision. A tile is a float32 matrix product of centred, scaled features, with the squared norms as two more columns. Its rounding is
 at most c (|x|^2 + |y|^2) with c = 2 (d + 8) 2^-24, whatever the order of summation, and since |y|^2 <= 2 |x|^2 + 2 D^2 a comparison of the
@@ -6,8 +6,6 @@ squared distance D^2 with t is certain outside t -+ 4c (|x|^2 + t) even beside o
 differences of the features in float64; where that is much, as in collapsed sets, a float64 product narrows it first. So every radius
 and every comparison is what float64 differences give: ties are ties, and copies are at distance 0. Many ties (features of few distinct
 values) cost time, never the answer.
-
-Memory beside the input: O(n k) for the answer and a few blocks; no n x n matrix. How many threads the product takes is the caller's matter.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ BLOCK = 1024  # rows and columns of a tile
 PANEL = 4  # blocks of rows that meet one block of columns while it is at hand
 SPARE = 4  # neighbours kept beyond k, so that the k-th is certain without a second look
 GROUP = 8  # columns whose minimum stands for them where a first bound is looked for
-PAIRS = 2**20  # numbers held at once where single pairs are computed again
+PAIRS = 2**16  # numbers held at once where single pairs are computed again
 UNIT, UNIT_WIDE = 2.0**-24, 2.0**-53  # rounding of float32 and float64
 TINY = 2.0**-126  # least normal float32
 LEAST_REACH = 1e-20  # spread of features, and one over it, that float32 holds with all its digits
@@ -55,35 +53,36 @@ class Cloud:
         return 8.0 * len(self.centre) * TINY
 
 
-class Tiles:
-    """Buffers for two blocks of points and the tile between them, used again and again."""
+class Floats:
+    """One way to walk the tiles: float32 products. Holds the buffers of two blocks of points and the tile between them."""
 
     def __init__(self, d: int, n: int, block: int) -> None:
         self.block = block = min(block, n)
         self.left_rows, self.right_rows = np.empty((min(PANEL * block, n), d + 2), np.float32), np.empty((block, d + 2), np.float32)
         self.flat, self.masks = np.empty(block * block, np.float32), np.empty((2, block * block), bool)
 
-    def left(self, cloud: Cloud, which: slice | np.ndarray) -> np.ndarray:
-        """Rows [x, |x|^2, 1]."""
-        rows = _rounded(cloud.points[which], cloud.centre, cloud.scale, self.left_rows)
+    def panels(self, cloud: Cloud) -> Iterator[tuple[range, np.ndarray]]:
+        """A few blocks of rows [x, |x|^2, 1] at a time, and which points they are."""
+        for start in range(0, len(cloud), PANEL * self.block):
+            points = range(start, min(start + PANEL * self.block, len(cloud)))
+            yield points, self.left(cloud, slice(points.start, points.stop))
+
+    def left(self, cloud: Cloud, which: slice) -> np.ndarray:
+        rows = rounded(cloud.points[which], cloud.centre, cloud.scale, self.left_rows)
         rows[:, -2], rows[:, -1] = cloud.norms[which], 1.0
         return rows
 
     def right(self, cloud: Cloud, which: slice) -> np.ndarray:
         """Rows [-2 y, 1, |y|^2]: their product with the left ones is the squared distance."""
-        rows = _rounded(cloud.points[which], cloud.centre, -2.0 * cloud.scale, self.right_rows)
+        rows = rounded(cloud.points[which], cloud.centre, -2.0 * cloud.scale, self.right_rows)
         rows[:, -2], rows[:, -1] = 1.0, cloud.norms[which]
         return rows
 
-    def panels(self, cloud: Cloud) -> Iterator[tuple[range, np.ndarray]]:
-        """A few blocks of left rows at a time, and which points they are."""
-        for start in range(0, len(cloud), PANEL * self.block):
-            points = range(start, min(start + PANEL * self.block, len(cloud)))
-            yield points, self.left(cloud, slice(points.start, points.stop))
-
-    def product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        tile = self.flat[: len(left) * len(right)].reshape(len(left), len(right))
-        return np.matmul(left, right.T, out=tile)
+    def tile(self, a: Cloud, rows: slice, left: np.ndarray, b: Cloud, columns: slice, right: np.ndarray) -> np.ndarray:
+        """Squared distances, scaled, within `Cloud.width` of the truth; overwritten by the next tile. left, right: of those rows and columns."""
+        if a is b and rows == columns:
+            return self.square(left)
+        return np.matmul(left, right.T, out=self.flat[: len(left) * len(right)].reshape(len(left), len(right)))
 
     def square(self, left: np.ndarray) -> np.ndarray:
         """The tile of a block with itself; a product with its own transpose takes half the multiply-adds."""
@@ -97,6 +96,21 @@ class Tiles:
 
     def mask(self, tile: np.ndarray, which: int = 0) -> np.ndarray:
         return self.masks[which, : tile.size].reshape(tile.shape)
+
+    def finder(self, a: Cloud, b: Cloud, k: int) -> Finder:
+        return Finder(a, b, k, self.block)
+
+    def edges(self, cloud: Cloud, other: Cloud, square: np.ndarray) -> np.ndarray:
+        """float32 [2, n, ks]: a tile's value below the first is surely less than `square`, one from the second on surely is not."""
+        scaled = square * cloud.scale**2
+        width = cloud.width(scaled, cloud.norms[:, None], float(other.norms.max()))
+        edges = np.stack([np.nextafter((scaled - width).astype(np.float32), np.float32(-np.inf)), up(scaled + width)])
+        edges[:, square == 0] = -np.inf  # nothing is nearer than 0
+        return edges
+
+    def nearer(self, a: Cloud, b: Cloud, i: np.ndarray, j: np.ndarray, square: np.ndarray) -> np.ndarray:
+        """Whether the exact squared distance of each pair is less than `square`. bool [pairs]."""
+        return pairs(a, b, i, j) < square
 
 
 def clouds(*sets: np.ndarray, block: int) -> tuple[Cloud, ...]:
@@ -115,13 +129,13 @@ def clouds(*sets: np.ndarray, block: int) -> tuple[Cloud, ...]:
     for s in sets:
         rows, norms = np.empty((min(block, len(s)), s.shape[1] + 2), np.float32), np.empty(len(s))
         for i in range(0, len(s), block):
-            some = _rounded(s[i : i + block], centre, scale, rows)[:, :-2]
+            some = rounded(s[i : i + block], centre, scale, rows)[:, :-2]
             norms[i : i + block] = np.einsum("ij,ij->i", some, some, dtype=np.float64)
         found.append(Cloud(s, centre, scale, norms))
     return tuple(found)
 
 
-def _rounded(points: np.ndarray, centre: np.ndarray, scale: float, out: np.ndarray) -> np.ndarray:
+def rounded(points: np.ndarray, centre: np.ndarray, scale: float, out: np.ndarray) -> np.ndarray:
     rows = out[: len(points)]
     np.subtract(points, centre.astype(points.dtype), out=rows[:, :-2], casting="same_kind")  # one rounding, whichever the type
     rows[:, :-2] *= np.float32(scale)
@@ -131,7 +145,7 @@ def _rounded(points: np.ndarray, centre: np.ndarray, scale: float, out: np.ndarr
 # exact squared distances of single pairs, in the features' own units
 
 
-def _pairs(a: Cloud, b: Cloud, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def pairs(a: Cloud, b: Cloud, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """float64 [pairs], from differences; the same from either side."""
     step = max(1, PAIRS // a.points.shape[1])
     squares = np.empty(len(i))
@@ -145,7 +159,7 @@ def _pairs(a: Cloud, b: Cloud, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 # the nearest of each point
 
 
-class _Nearest:
+class Lists:
     """The `keep` smallest squared distances of each point, ascending, and whose they are, kept over tiles. What is left out is no smaller."""
 
     def __init__(self, n: int, keep: int, dtype: type = np.float32) -> None:
@@ -153,24 +167,24 @@ class _Nearest:
         self.other = np.full((n, keep), -1, np.int64)
 
     def rows(self, tile: np.ndarray, mask: np.ndarray, at: int, others_at: int) -> None:
-        """Take in a tile whose rows are the points `at` and after."""
+        """Take in a tile whose rows are the points `at` and after. mask: a buffer."""
         point, other, square = self.entering(tile, mask, at)
         self.merge(at, point, other + others_at, square)
 
     def entering(self, tile: np.ndarray, mask: np.ndarray | None = None, at: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        bound = self._bound(tile, at, axis=1)
+        bound = self.bound(tile, at, axis=1)
         where = np.flatnonzero(np.less(tile, bound[:, None], out=mask))
-        return *_places(where, tile.shape[1]), tile.reshape(-1)[where]
+        return *places(where, tile.shape[1]), tile.reshape(-1)[where]
 
     def columns(self, tile: np.ndarray, mask: np.ndarray, at: int, others_at: int) -> None:
         """Take in a tile whose columns are the points `at` and after."""
-        bound = self._bound(tile, at, axis=0)
+        bound = self.bound(tile, at, axis=0)
         where = np.flatnonzero(np.less(tile, bound[None], out=mask))
-        other, point = _places(where, tile.shape[1])
+        other, point = places(where, tile.shape[1])
         order = np.argsort(point.astype(np.uint16) if tile.shape[1] < 2**16 else point, kind="stable")  # by counting, where 16 bits do
         self.merge(at, point[order], other[order] + others_at, tile.reshape(-1)[where[order]])
 
-    def _bound(self, tile: np.ndarray, at: int, axis: int) -> np.ndarray:
+    def bound(self, tile: np.ndarray, at: int, axis: int) -> np.ndarray:
         """Below it lies all that may enter: the worst kept, or at first the keep-th smallest of the minima of groups of columns."""
         count, keep = tile.shape[1 - axis], self.square.shape[1]
         bound = self.square[at : at + count, -1]
@@ -203,31 +217,44 @@ class _Nearest:
         self.other[at + who] = np.take_along_axis(others, best, axis=1)
 
 
-def _kth(near: _Nearest, k: int, a: Cloud, b: Cloud, tiles: Tiles) -> tuple[np.ndarray, np.ndarray]:
+class Finder(Lists):
+    """The exact k nearest of each point of `a` among those of `b`, found tile by tile."""
+
+    def __init__(self, a: Cloud, b: Cloud, k: int, block: int) -> None:
+        super().__init__(len(a), min(len(b) - (a is b), k + SPARE))
+        self.a, self.b, self.block = a, b, block
+
+    def nearest(self, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distances to the k-th nearest, float64 [n, ks], and the row of the first k's, int64 [n]: the first of equals, of many copies any."""
+        found = {k: _kth(self, k, self.a, self.b, self.block) for k in set(ks)}
+        return np.stack([found[k][0] for k in ks], axis=1), found[ks[0]][1]
+
+
+def _kth(near: Lists, k: int, a: Cloud, b: Cloud, block: int) -> tuple[np.ndarray, np.ndarray]:
     """Exact squared distance from each point of `a` to its k-th nearest of `b`, and that one's row: float64 [n], int64 [n].
 
     Points whose lists float32 leaves unsure get new ones from a float64 product, against each value of `b` a few times at most; where
     even that is unsure (ties), all pairs that may matter are computed from differences.
     """
     squares, others, unsure = np.empty(len(a)), np.empty(len(a), np.int64), np.zeros(len(a), bool)
-    for at in range(0, len(a), tiles.block):
-        rows = slice(at, at + tiles.block)
-        which = np.arange(at, min(at + tiles.block, len(a)))
+    for at in range(0, len(a), block):
+        rows = slice(at, at + block)
+        which = np.arange(at, min(at + block, len(a)))
         squares[rows], others[rows], _, unsure[rows] = _settle(near.square[rows], near.other[rows], which, k, a, b, UNIT, len(b) - (a is b))
     again = np.flatnonzero(unsure)
     columns = _first_copies(b.points, k + 1) if len(again) else again
-    for start in range(0, len(again), tiles.block):
-        which = again[start : start + tiles.block]
-        finer = _Nearest(len(which), min(k + SPARE, len(columns)), np.float64)
-        for some, tile in _wide(which, columns, a, b, tiles.block):
+    for start in range(0, len(again), block):
+        which = again[start : start + block]
+        finer = Lists(len(which), min(k + SPARE, len(columns)), np.float64)
+        for some, tile in _wide(which, columns, a, b, block):
             point, other, square = finer.entering(tile)
             finer.merge(0, point, some[other], square)
         squares[which], others[which], top, still = _settle(finer.square, finer.other, which, k, a, b, UNIT_WIDE, len(columns))
         which, top = which[still], top[still, None] + a.nothing
-        last = _Nearest(len(which), k, np.float64)
-        for some, tile in _wide(which, columns, a, b, tiles.block) if len(which) else ():
+        last = Lists(len(which), k, np.float64)
+        for some, tile in _wide(which, columns, a, b, block) if len(which) else ():
             row, column = np.nonzero(tile <= top + a.rounding * UNIT_WIDE / UNIT * (a.norms[which, None] + b.norms[some]))
-            last.merge(0, row, some[column], _pairs(a, b, which[row], some[column]))
+            last.merge(0, row, some[column], pairs(a, b, which[row], some[column]))
         squares[which], others[which] = last.square[:, k - 1], last.other[:, k - 1]
     return squares, others
 
@@ -251,7 +278,7 @@ def _settle(
     below = most < bottom[:, None]
     maybe = ~below & (least <= top[:, None])
     exact = np.full(square.shape, np.inf)
-    exact[maybe] = _pairs(a, b, which[np.nonzero(maybe)[0]], other[maybe])
+    exact[maybe] = pairs(a, b, which[np.nonzero(maybe)[0]], other[maybe])
     value = np.sort(exact, axis=1)[np.arange(len(which)), k - 1 - below.sum(axis=1)]
     found = np.where(exact == value[:, None], other, len(b)).min(axis=1)
     return value, found, top, (left_out <= top) & (value > 0)  # k at distance 0 are nearest for certain
@@ -285,113 +312,11 @@ def _first_copies(points: np.ndarray, most: int) -> np.ndarray:
     return np.array(keep, np.int64)
 
 
-def _places(flat: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+def places(flat: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of flat places; several times as fast as divmod."""
     row = flat // columns
     return row, flat - row * columns
 
 
-def _up(bound: np.ndarray) -> np.ndarray:
+def up(bound: np.ndarray) -> np.ndarray:
     return np.nextafter(bound.astype(np.float32), np.float32(np.inf))
-
-
-# the pass
-
-
-def squared_radii(cloud: Cloud, tiles: Tiles, ks: tuple[int, ...]) -> np.ndarray:
-    """Squared radii of a set, float64 [n, ks]. Each pair is computed once: a tile serves its rows and its columns."""
-    near = _Nearest(len(cloud), min(len(cloud) - 1, max(ks) + SPARE))
-    for panel, left in tiles.panels(cloud):
-        for j in range(panel.start, len(cloud), tiles.block):
-            right = tiles.right(cloud, slice(j, j + tiles.block))
-            for i in range(panel.start, min(panel.stop, j + 1), tiles.block):
-                some = left[i - panel.start :][: tiles.block]
-                tile = tiles.square(some) if i == j else tiles.product(some, right)
-                near.rows(tile, tiles.mask(tile), i, j)
-                if i != j:
-                    near.columns(tile, tiles.mask(tile), j, i)
-    exact = {k: _kth(near, k, cloud, cloud, tiles)[0] for k in set(ks)}
-    return np.stack([exact[k] for k in ks], axis=1)
-
-
-def to_nearest(a: Cloud, b: Cloud, tiles: Tiles, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distance from each point of `a` to its k-th nearest of another set, float64 [n, ks], and the row of the nearest, int64 [n]."""
-    near = _Nearest(len(a), min(len(b), max(ks) + SPARE))
-    for panel, left in tiles.panels(a):
-        for j in range(0, len(b), tiles.block):
-            right = tiles.right(b, slice(j, j + tiles.block))
-            for i in range(panel.start, panel.stop, tiles.block):
-                tile = tiles.product(left[i - panel.start :][: tiles.block], right)
-                near.rows(tile, tiles.mask(tile), i, j)
-    exact = {k: _kth(near, k, a, b, tiles) for k in {1, *ks}}
-    return np.stack([exact[k][0] for k in ks], axis=1), exact[1][1]
-
-
-@dataclass(frozen=True)
-class Across:
-    real_balls: np.ndarray
-    in_fake_ball: np.ndarray
-    to_real: np.ndarray  # squared
-    nearest_real: np.ndarray
-    to_fake: np.ndarray  # squared
-
-
-def across(a: Cloud, b: Cloud, tiles: Tiles, real: np.ndarray, fake: np.ndarray) -> Across:
-    """The tiles between the sets, each used for both directions. real, fake: squared radii, float64 [n, ks] and [m, ks]."""
-    balls, inside = np.zeros((len(b), real.shape[1]), np.int64), np.zeros((len(a), real.shape[1]), bool)
-    to_fake, to_real = _Nearest(len(a), min(len(b), 1 + SPARE)), _Nearest(len(b), min(len(a), 1 + SPARE))
-    real_edges, fake_edges = _edges(a, b, real), _edges(b, a, fake)
-    for panel, left in tiles.panels(a):
-        for j in range(0, len(b), tiles.block):
-            columns = slice(j, j + tiles.block)
-            right = tiles.right(b, columns)
-            for i in range(panel.start, panel.stop, tiles.block):
-                rows = slice(i, i + tiles.block)
-                tile = tiles.product(left[i - panel.start :][: tiles.block], right)
-                to_fake.rows(tile, tiles.mask(tile), i, j)
-                to_real.columns(tile, tiles.mask(tile), j, i)
-                for c in range(real.shape[1]):
-                    low, high = real_edges[:, rows, c]
-                    mask = np.less(tile, high[:, None], out=tiles.mask(tile))
-                    balls[columns, c] += _column_counts(mask)
-                    row, column = _places(_unsure(tile, mask, low, tiles), tile.shape[1])
-                    outside = column[_pairs(a, b, row + i, column + j) >= real[row + i, c]]
-                    np.subtract.at(balls, (outside + j, c), 1)
-
-                    low, high = fake_edges[:, columns, c]
-                    mask = np.less(tile, high, out=tiles.mask(tile))
-                    undecided = np.flatnonzero(mask.any(axis=1) & ~inside[rows, c])
-                    sure = (tile[undecided] < low).any(axis=1)
-                    inside[i + undecided[sure], c] = True
-                    undecided = undecided[~sure]
-                    row, column = np.nonzero(mask[undecided])
-                    row = undecided[row]
-                    inside[i + row[_pairs(a, b, row + i, column + j) < fake[column + j, c]], c] = True
-    nearest, which = _kth(to_real, 1, b, a, tiles)
-    return Across(balls, inside, nearest, which, _kth(to_fake, 1, a, b, tiles)[0])
-
-
-def _edges(cloud: Cloud, other: Cloud, square: np.ndarray) -> np.ndarray:
-    """float32 [2, n, ks]: a tile's value below the first is surely less than `square`, one from the second on surely is not."""
-    scaled = square * cloud.scale**2
-    width = cloud.width(scaled, cloud.norms[:, None], float(other.norms.max()))
-    edges = np.stack([np.nextafter((scaled - width).astype(np.float32), np.float32(-np.inf)), _up(scaled + width)])
-    edges[:, square == 0] = -np.inf  # nothing is nearer than 0
-    return edges
-
-
-def _column_counts(mask: np.ndarray) -> np.ndarray:
-    """True values of each column; sums of bytes, 255 rows at a time, are several times as fast as sums of booleans."""
-    counts = np.zeros(mask.shape[1], np.int64)
-    for start in range(0, len(mask), 255):
-        counts += np.add.reduce(mask[start : start + 255].view(np.uint8), axis=0, dtype=np.uint8)
-    return counts
-
-
-def _unsure(tile: np.ndarray, mask: np.ndarray, low: np.ndarray, tiles: Tiles) -> np.ndarray:
-    """Flat places where the mask holds and the tile's value is not below `low` of its row."""
-    if 16 * np.count_nonzero(mask) < mask.size:
-        where = np.flatnonzero(mask)
-        return where[tile.reshape(-1)[where] >= low[where // tile.shape[1]]]
-    again = np.greater_equal(tile, low[:, None], out=tiles.mask(tile, 1))
-    return np.flatnonzero(np.logical_and(again, mask, out=again))

@@ -3,7 +3,7 @@
 Three blocks of distances (real to real, synthetic to synthetic, real to synthetic) are walked once, tile by tile; every number of this
 file comes from that one pass. NN_k(p) is the distance from p to its k-th nearest neighbour in its own set, itself not counted.
 
-Every radius and comparison is what float64 differences give (metrics/nearest.py has how): ties are ties, copies are at distance 0.
+Every radius and comparison is what float64 differences give (metrics/distances.py has how): ties are ties, copies are at distance 0.
 Memory beside the input: O(n k) for the answer and a few blocks; no n x n matrix. How many threads the product takes is the caller's matter.
 """
 
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mitate.metrics.distances import Distances
 from mitate.metrics.intervals import Interval, quantile_t, wilson
-from mitate.metrics.nearest import BLOCK, Tiles, across, clouds, squared_radii
+from mitate.metrics.nearest import BLOCK
 from mitate.metrics.subsampling import SUBSAMPLED
 from mitate.score import Metric
 
@@ -62,11 +63,9 @@ def neighbourhood(real: np.ndarray, fake: np.ndarray, *, ks: tuple[int, ...] = (
     real, fake = _checked("real", real, ks), _checked("synthetic", fake, ks)
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"real features have {real.shape[1]} columns, synthetic ones {fake.shape[1]}; fix: use one extractor")
-    a, b = clouds(real, fake, block=block)
-    tiles = Tiles(real.shape[1], max(len(real), len(fake)), block)
-    real_squares = squared_radii(a, tiles, (1, *ks))
-    fake_squares = squared_radii(b, tiles, ks)
-    between = across(a, b, tiles, real_squares[:, 1:], fake_squares)
+    passes = Distances(real, fake, block=block)
+    real_squares, fake_squares = passes.radii(0, (1, *ks)), passes.radii(1, ks)
+    between = passes.across(0, 1, real_squares[:, 1:], fake_squares)
     gap, radii = real_squares[:, 0], real_squares[:, 1:]
     return Neighbourhood(
         tuple(ks),
@@ -86,8 +85,7 @@ def neighbourhood(real: np.ndarray, fake: np.ndarray, *, ks: tuple[int, ...] = (
 def radii(points: np.ndarray, *, ks: tuple[int, ...] = (K,), block: int = BLOCK) -> np.ndarray:
     """Distance from each point to its k-th nearest neighbour in the set, itself not counted. points [n, d]; float64 [n, ks]."""
     points = _checked("given", points, ks)
-    (cloud,) = clouds(points, block=block)
-    return np.sqrt(squared_radii(cloud, Tiles(points.shape[1], len(points), block), ks))
+    return np.sqrt(Distances(points, block=block).radii(0, ks))
 
 
 def precision(found: Neighbourhood, *, k: int = K, confidence: float = 0.95) -> Interval:
