@@ -189,7 +189,7 @@ class Finder:
         self.own, self.other = own, other
         self.wide = own.off + other.widest
         self.pool: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.held = 0
+        self.held, self.full = 0, 8 * len(own)  # pairs in the pool, and how many are let in before it is gone through
 
     def _reach(self, bound: np.ndarray, at: int) -> np.ndarray:
         """What a tile's value of one of the k nearest may be at most, where the k-th smallest value is at most `bound`. float32 [points]."""
@@ -221,7 +221,7 @@ class Finder:
             if not ordered:
                 closer = closer[np.argsort(point[closer], kind="stable")]
             self.near.merge(at, point[closer], other[closer] + others_at, square[closer])
-        if self.held > 2 * MOST * len(self.own):
+        if self.held > self.full:
             self.prune()
 
     def prune(self) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +230,7 @@ class Finder:
         point, other, square = point[stays], other[stays], square[stays]
         if len(point) > MOST * len(self.own):
             raise TooClose
-        self.pool, self.held = [(point, other, square)], len(point)
+        self.pool, self.held, self.full = [(point, other, square)], len(point), 2 * len(point) + 8 * len(self.own)
         return point, other
 
     def nearest(self, ks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

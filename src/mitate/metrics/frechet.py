@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import blas
 
 from mitate.metrics.intervals import Interval, quantile_t
+from mitate.metrics.refusals import check_features
 from mitate.metrics.subsampling import SUBSAMPLED
 from mitate.score import Metric
 
@@ -54,8 +56,8 @@ def frechet(real: np.ndarray, fake: np.ndarray) -> float:
 
     Raises ValueError below 10 images on a side or on features that are not finite. Biased upward at small n: compare at equal n.
     """
-    _check(real, fake, LEAST)
-    return _between(_side(real), _side(fake))
+    check_features(LEAST, real=real, synthetic=fake)
+    return _between(_side(real), _side(fake), spent=True)
 
 
 def frechet_gaussians(mean: np.ndarray, covariance: np.ndarray, other_mean: np.ndarray, other_covariance: np.ndarray) -> float:
@@ -72,7 +74,7 @@ def frechet_infinity(real: np.ndarray, fake: np.ndarray, *, seed: int) -> Freche
     15 sizes in equal steps from a tenth of the synthetic images (at most 5,000) to all of them, each drawn afresh by `seed` without
     replacement; the real set stays whole, so its own bias stays. Raises ValueError below 100 synthetic images.
     """
-    _check(real, fake, LEAST)
+    check_features(LEAST, real=real, synthetic=fake)
     if len(fake) < LEAST_INFINITY:
         raise ValueError(f"needs {LEAST_INFINITY} synthetic images, has {len(fake)}; fix: give more")
     rng = np.random.default_rng(seed)
@@ -112,20 +114,27 @@ def _side(points: np.ndarray) -> _Side:
     return _Side(mean, float(np.trace(covariance)), None, covariance)
 
 
-def _between(a: _Side, b: _Side) -> float:
+def _between(a: _Side, b: _Side, *, spent: bool = False) -> float:
+    """spent: b is not needed afterwards, so its matrix may be written over."""
     apart = a.mean - b.mean
-    return max(0.0, float(apart @ apart) + a.trace + b.trace - 2.0 * _trace_of_root(a, b))
+    return max(0.0, float(apart @ apart) + a.trace + b.trace - 2.0 * _trace_of_root(a, b, spent=spent))
 
 
-def _trace_of_root(a: _Side, b: _Side) -> float:
+def _trace_of_root(a: _Side, b: _Side, *, spent: bool) -> float:
     """Sum of the square roots of the eigenvalues of A B."""
-    if a.rows is None and b.rows is not None:
-        a, b = b, a
-    if a.rows is not None:
-        other = b.rows.T if b.rows is not None else _factor(b.covariance)
-        return float(linalg.svdvals(a.rows @ other).sum())
-    factor = _factor(a.covariance)
-    eigenvalues = linalg.eigvalsh(factor.T @ b.covariance @ factor)
+    if a.rows is not None or b.rows is not None:
+        rows, other = (a.rows, b) if a.rows is not None else (b.rows, a)
+        return float(linalg.svdvals(rows @ (other.rows.T if other.rows is not None else _factor(other.covariance))).sum())
+    assert a.covariance is not None and b.covariance is not None
+    try:
+        factor = linalg.cholesky(a.covariance, lower=True)
+    except linalg.LinAlgError:
+        factor = _factor(a.covariance)
+        inner = factor.T @ b.covariance @ factor
+    else:  # products with a triangle, in place; b's transpose is b in the order that they have
+        inner = blas.dtrmm(1.0, factor, b.covariance.T, lower=1, trans_a=1, overwrite_b=spent)
+        inner = blas.dtrmm(1.0, factor, inner, side=1, lower=1, overwrite_b=1)
+    eigenvalues = linalg.eigvalsh(inner, overwrite_a=True)
     return float(np.sqrt(np.maximum(eigenvalues, 0.0)).sum())
 
 
@@ -137,13 +146,3 @@ def _factor(covariance: np.ndarray | None) -> np.ndarray:
     except linalg.LinAlgError:
         eigenvalues, vectors = linalg.eigh(covariance)
         return vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
-
-
-def _check(real: np.ndarray, fake: np.ndarray, least: int) -> None:
-    for which, points in (("real", real), ("synthetic", fake)):
-        if len(points) < least:
-            raise ValueError(f"needs {least} {which} images, has {len(points)}; fix: give more")
-        if points.ndim != 2 or points.shape[1] != real.shape[1]:
-            raise ValueError(f"{which} features have shape {points.shape}; fix: give [images, features] of one extractor")
-        if not np.isfinite(points.sum(dtype=np.float64)):
-            raise ValueError(f"{which} features are not finite; fix: drop the rows with NaN or infinity")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mitate.metrics.intervals import Interval, quantile_t
+from mitate.metrics.refusals import check_features
 from mitate.score import Metric
 
 LEAST = 10  # images on either side
@@ -45,7 +46,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, *, confidence: float = 0
     second-order part of the U-statistic twice, so it is wide rather than narrow where the sets are alike and the first order vanishes.
     Raises ValueError below 10 images on a side or on features that are not finite.
     """
-    _check(real, fake, LEAST)
+    check_features(LEAST, real=real, synthetic=fake)
     within_real, within_fake = _within(real, block), _within(fake, block)
     by_real, by_fake = _across(real, fake, block)
     n, m = len(real), len(fake)
@@ -65,7 +66,7 @@ def kernel_distance_by_subsets(real: np.ndarray, fake: np.ndarray, *, seed: int,
     size: images of a subset, of each set, drawn without replacement; at most the smaller set. Raises ValueError below 10.
     """
     size = min(size, len(real), len(fake))
-    _check(real, fake, LEAST)
+    check_features(LEAST, real=real, synthetic=fake)
     if size < LEAST:
         raise ValueError(f"needs {LEAST} images a subset, has {size}; fix: raise the size")
     rng = np.random.default_rng(seed)
@@ -110,13 +111,3 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     square = tile * tile  # a product: ** 3 is many times slower
     square *= tile
     return square
-
-
-def _check(real: np.ndarray, fake: np.ndarray, least: int) -> None:
-    for which, points in (("real", real), ("synthetic", fake)):
-        if len(points) < least:
-            raise ValueError(f"needs {least} {which} images, has {len(points)}; fix: give more")
-        if points.ndim != 2 or points.shape[1] != real.shape[1]:
-            raise ValueError(f"{which} features have shape {points.shape}; fix: give [images, features] of one extractor")
-        if not np.isfinite(points.sum(dtype=np.float64)):
-            raise ValueError(f"{which} features are not finite; fix: drop the rows with NaN or infinity")
