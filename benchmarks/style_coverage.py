@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mitate.metrics.intervals import Interval, quantile_t
-from mitate.metrics.style import FOLDS, told_apart
+from mitate.metrics.told_apart import FOLDS, told_apart
 from mitate.metrics.transfer import neighbour_accuracy
 
 SIZES = ((20, 20, 16), (50, 50, 16), (300, 60, 64), (100, 100, 64))  # real and synthetic images, columns

@@ -1,4 +1,4 @@
-"""What scikit-learn says of the inputs of tests/test_style.py and tests/test_transfer.py, written to tests/oracles/style.json. Run by `make oracles`.
+"""What scikit-learn says of the inputs of tests/test_told_apart.py and tests/test_transfer.py, written to tests/oracles/style.json. Run by `make oracles`.
 
 The folds are our own (they are part of the input); the classifier, the AUC, the balanced accuracy, the largest evidence (BayesianRidge with
 flat priors on both precisions) and the nearest neighbours are scikit-learn's.

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 
 import mitate as mi
+from mitate.axes import ONE_MIX, OWN_MIXES
 from mitate.errors import DataError, SettingError
 from mitate.metrics.intervals import two_way, wilson
 from mitate.score import Assessment, Score
 from mitate.store import Entry, Store
 from mitate.studies import assess as study
-from mitate.studies import utility
+from mitate.studies import assess_answer, utility
+from mitate.studies.assess_planning import AXES, Assess, check_asked
 from mitate.study import Job
+from mitate.verbs import VERBS
 
 CLASSES = 2
-FREE = study.FREE
+FREE = ("privacy", "fidelity", "diversity", "style", "efficiency")  # axes that need no training
+QUICK = {"most": 12, "eps": [0.02], "headline": 0.02, "pgd_steps": 2, "apgd_steps": 2, "queries": 2, "corruptions": ["contrast"]}  # a light stress
 
 
 def pictures(n: int, seed: int, *, sharp: float = 1.0) -> np.ndarray:
@@ -85,7 +89,7 @@ def test_a_collapsed_set_lacks_diversity() -> None:
 
 def test_every_measured_score_names_its_features_n_and_direction() -> None:
     for score in assess(pictures(60, 4)).scores:
-        assert score.axis in study.AXES and score.better in ("higher", "lower", "neither")
+        assert score.axis in AXES and score.better in ("higher", "lower", "neither")
         if score.value is None:
             assert score.note
         else:
@@ -95,10 +99,14 @@ def test_every_measured_score_names_its_features_n_and_direction() -> None:
             assert score.features and score.floor is not None
 
 
-def test_every_metric_of_an_assessment_can_be_named_in_a_condition() -> None:
-    known = study.known_metrics()
-    for score in assess(pictures(60, 4)).scores:
-        assert known[score.metric] == score.axis
+def test_a_condition_can_name_what_an_assessment_of_everything_holds_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    mi.fit(mi.Gaussian(), images(REAL, "train"), seed=0, name="tiles")
+    monkeypatch.setattr(utility, "STRESS", QUICK)
+    found = mi.assess(
+        "tiles", real=images(REAL, "real"), held_out=images(HELD, "held"), foreign=images(noise(30, 0), "noise"), features="pixels", per_class=20, steps=2,
+        replicates=2, workers=0,
+    )  # fmt: skip
+    assert {score.metric: score.axis for score in found.scores} == assess_answer.known_metrics()
 
 
 def test_without_held_out_images_there_is_no_floor_and_no_privacy() -> None:
@@ -120,7 +128,7 @@ def test_mislabelled_images_are_caught_by_a_model_of_the_real_ones() -> None:
 
 def test_a_second_assessment_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     first = assess(pictures(40, 7), axes=("fidelity", "style"))
-    monkeypatch.setattr("mitate.verbs.VERBS", {name: v for name, v in study.VERBS.items() if name not in ("features", "likeness", "look")})
+    monkeypatch.setattr("mitate.verbs.VERBS", {name: v for name, v in VERBS.items() if name not in ("features", "likeness", "look")})
     again = assess(pictures(40, 7), axes=("fidelity", "style"))
     assert again.scores == first.scores
 
@@ -143,7 +151,7 @@ def test_synthetic_images_that_are_held_out_ones_are_refused() -> None:
 )
 def test_what_cannot_be_asked_is_an_error_before_anything_is_read(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SettingError) as wrong:
-        study.check_asked(study.Assess("nowhere", "nowhere", **settings))  # type: ignore[arg-type]
+        check_asked(Assess("nowhere", "nowhere", **settings))  # type: ignore[arg-type]
     assert message in wrong.value.message
 
 
@@ -172,14 +180,13 @@ def noise(n: int, seed: int) -> np.ndarray:
 
 def under_stress(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Assessment:
     """Robustness alone, on few images and few steps."""
-    quick = {"most": 12, "eps": [0.02], "headline": 0.02, "pgd_steps": 2, "apgd_steps": 2, "queries": 2, "corruptions": ["contrast"]}
-    monkeypatch.setattr(utility, "STRESS", quick)
+    monkeypatch.setattr(utility, "STRESS", QUICK)
     return assess(pictures(40, 4), axes=("robustness",), steps=2, replicates=2, **settings)  # type: ignore[arg-type]
 
 
 def test_foreign_images_tell_whether_a_model_notices_them(monkeypatch: pytest.MonkeyPatch) -> None:
     found = under_stress(monkeypatch, foreign=images(noise(30, 0), "noise"))
-    for metric in ("foreign_auroc", "foreign_accepted", "foreign_doubt_auroc", "foreign_far_auroc", "foreign_mahalanobis_auroc"):
+    for metric in ("foreign_auroc", "foreign_accepted", "foreign_energy_auroc", "foreign_doubt_auroc", "foreign_far_auroc"):
         score = found[metric]
         assert score.value is not None and score.floor is not None and score.axis == "robustness" and score.n == 30
         assert score.beside in ("worse", "better", "not told apart")
@@ -191,7 +198,7 @@ def test_foreign_images_tell_whether_a_model_notices_them(monkeypatch: pytest.Mo
 def test_without_foreign_images_the_line_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
     found = under_stress(monkeypatch)
     assert found["foreign_auroc"].value is None and found["robust_accuracy"].value is not None
-    assert [line for line in study.table(found) if "foreign" in line] == [
+    assert [line for line in assess_answer.table(found) if "foreign" in line] == [
         f"  {name:28}not measured: give --foreign FOLDER" for name in ("foreign_auroc", "foreign_accepted")
     ]
     assert "foreign" not in found.facts["sets"] and "foreign" not in found.facts["asked"]
@@ -294,7 +301,7 @@ def test_the_command_line_gates_a_build(tmp_path: Path) -> None:
 def test_marked_images_are_refused_as_real_ones(tmp_path: Path, own_store: Path) -> None:
     generator = mi.fit(mi.Gaussian(), images(REAL, "train"), seed=0)
     place = mi.write_images(mi.generate(generator, per_class=15), tmp_path / "made")
-    asked = study.Assess(str(place), str(place), features="pixels", axes=("fidelity",))
+    asked = Assess(str(place), str(place), features="pixels", axes=("fidelity",))
     with pytest.raises(DataError) as wrong:
         study.assess(asked, store=Store.find(), workers=0)
     assert "carry a mark" in wrong.value.message
@@ -318,14 +325,14 @@ def beside(metric: str, axis: str, state: str | None) -> Score:
 )
 def test_the_gain_decides_on_utility_and_labels_where_it_cannot(gain: str, recognised: str, state: str) -> None:
     scores = [beside("gain", "utility", gain), beside("recognised", "utility", recognised)]
-    assert study._state("utility", scores, study.HEADLINES["utility"]) == state
+    assert assess_answer.state_of("utility", scores, assess_answer.HEADLINES["utility"]) == state
 
 
 def test_diversity_rests_on_recall_only_where_images_look_real() -> None:
     recall, around = beside("recall", "diversity", "worse"), beside("intra_cluster", "diversity", "not told apart")
     for fidelity, state in (("not told apart", "worse"), ("worse", "not told apart")):
-        heads = study._headlines("diversity", [beside("density", "fidelity", fidelity), recall, around])
-        assert study._state("diversity", [recall, around], heads) == state
+        heads = assess_answer.headlines_of("diversity", [beside("density", "fidelity", fidelity), recall, around])
+        assert assess_answer.state_of("diversity", [recall, around], heads) == state
 
 
 def test_synthetic_images_of_an_unknown_class_are_told_and_not_trained_on() -> None:
@@ -355,6 +362,36 @@ def test_other_mixes_of_classes_and_grey_beside_colour_are_told() -> None:
     assert "the synthetic images are grey and the others are not" in " ".join(found.facts["findings"]) and found.facts["channels"] == 3
 
 
+def test_style_of_a_fresh_set_of_another_mix_is_not_blamed_for_it() -> None:
+    x, y = pictures(180, 3), np.r_[np.zeros(90, np.int64), np.ones(10, np.int64)]
+    settings: dict[str, object] = {"features": "pixels", "axes": ("style",), "workers": 0}
+
+    def found(*, labelled: bool) -> Assessment:
+        classes, labels = (["dark", "light"], y) if labelled else (["any"], 0 * y)
+        made = mi.from_arrays(np.concatenate([x[::2][:90], x[1::2][:10]]), labels, classes=classes, name="made")
+        return mi.assess(made, real=images(REAL, "real"), held_out=images(HELD, "held"), **settings)  # type: ignore[arg-type]
+
+    even, as_it_comes = found(labelled=True), found(labelled=False)
+    assert states(even) == {"style": "not told apart"} and states(as_it_comes) == {"style": "worse"}
+    assert even["told_apart"].note == ONE_MIX and as_it_comes["told_apart"].note == OWN_MIXES
+    gap, blamed = even["lightness_gap"], as_it_comes["lightness_gap"]
+    assert gap.low < 0 < gap.high and blamed.high < 0 and gap.n == 60  # type: ignore[operator]
+    assert even["told_apart"].n == even["early_frechet"].n == 48, "as many as of the held-out images at this mix"
+
+
+def test_labels_are_compared_with_held_out_images_at_the_synthetic_mix() -> None:
+    """A model knows every dark image and half of the light ones. Fakes of the light class, all labelled rightly, are known as well as held-out ones."""
+    held, light = images(HELD, "held"), mi.from_arrays(pictures(50, 3), np.r_[0, np.ones(49, np.int64)], classes=["dark", "light"], name="light")
+    dark = held.y == 0
+    rng = np.random.default_rng(0)
+    table = np.stack([np.where(dark, 1.0, rng.permutation(np.arange(80) % 4 < 2)[: len(dark)]) for _ in range(3)])
+    found, plain = utility._at_mix_of(light, table, held, None), two_way(table, confidence=0.95)
+    assert found.value == pytest.approx(0.02 + 0.98 * table[:, ~dark].mean()) and plain.value == pytest.approx(table.mean())
+    assert found.low < 0.5 < found.high < plain.value, "the floor of the whole set would call them mislabelled"
+    even = utility._at_mix_of(images(pictures(40, 4), "even"), table, held, None)
+    assert even.value == pytest.approx(plain.value) and even.high - even.low < plain.high - plain.low + 0.01
+
+
 def test_shadows_without_privacy_are_refused() -> None:
     with pytest.raises(SettingError, match="privacy, which is not among the axes"):
-        study.check_asked(study.Assess("f", "r", "h", axes=("utility",), shadows=4))
+        check_asked(Assess("f", "r", "h", axes=("utility",), shadows=4))

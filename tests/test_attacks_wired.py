@@ -16,7 +16,7 @@ from mitate.errors import SettingError
 from mitate.generator import Pixels, TellsLoss
 from mitate.metrics.membership import halves
 from mitate.score import Assessment
-from mitate.studies import assess as study
+from mitate.studies.assess_planning import Assess, check_asked
 from remembering import Remembers, Silent
 
 SIDE = 8
@@ -165,7 +165,7 @@ def test_held_out_images_that_cannot_be_halved_say_so() -> None:
 @pytest.mark.parametrize("shadows", [2, 7, -4])
 def test_shadow_models_come_in_pairs(shadows: int) -> None:
     with pytest.raises(SettingError, match=f"{shadows} shadow models"):
-        study.check_asked(study.Assess("nowhere", "nowhere", shadows=shadows))
+        check_asked(Assess("nowhere", "nowhere", shadows=shadows))
 
 
 def test_every_image_is_out_of_one_of_each_pair_and_groups_stay_whole() -> None:

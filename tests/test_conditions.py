@@ -76,3 +76,18 @@ def test_a_name_that_is_not_there_is_an_error_before_anything_runs(text: str, fi
     with pytest.raises(SettingError) as wrong:
         check(parse(text), metrics=metrics, axes=axes)
     assert fix in wrong.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("privacy.recall < 0.5", "did you mean 'diversity.recall'?"),
+        ("sincerity > 0.5", "the nearest of 21 are "),
+        ("diversity.sincerity > 0.5", "choose from recall"),
+    ],
+)
+def test_the_fix_of_an_unknown_metric_names_a_few_and_not_all(text: str, fix: str) -> None:
+    metrics = {"recall": "diversity"} | {f"look_{k}_gap": "style" for k in range(20)}
+    with pytest.raises(SettingError) as wrong:
+        check(parse(text), metrics=metrics, axes={})
+    assert wrong.value.fix.startswith(fix) and len(wrong.value.fix.split(", ")) <= 5

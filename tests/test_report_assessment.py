@@ -25,7 +25,8 @@ from mitate.report.beside import Beside, beside
 from mitate.report.measure import Measures
 from mitate.score import Assessment, Metric
 from mitate.studies import utility
-from mitate.studies.assess import AXES, AXIS_STATES, HEADLINES
+from mitate.studies.assess_answer import AXIS_STATES, HEADLINES
+from mitate.studies.assess_planning import AXES
 
 EXAMPLES = {"rich": rich(), "leaks": rich(leaks=True), "poor": poor(), "clear": clear()}
 

@@ -663,12 +663,26 @@ def test_every_score_of_strangeness_is_told_or_says_why_not() -> None:
     train, y = seen(60, 3.0, 0), np.arange(60) % 2
     found = de.noticed(seen(80, 3.0, 1), seen(40, -3.0, 2), train, y)
     assert set(found.auroc) == {de.HEADLINE, *de.BESIDE} and isinstance(found.accepted, de.Interval) and found.accepted.value < 0.05
-    for by in (de.HEADLINE, "far", "mahalanobis"):
+    for by in ("energy", "far", "mahalanobis"):
         value = found.auroc[by]
         assert isinstance(value, de.Interval) and value.value > 0.98 and found.each[by].mean() == pytest.approx(value.value)
     few = de.noticed(seen(15, 3.0, 1), seen(40, -3.0, 2), seen(4, 3.0, 0), y[:4])
     assert isinstance(few.auroc[de.HEADLINE], de.Interval) and few.accepted == "needs 20 known images, has 15; fix: give more"
     assert "needs 10 training images, has 4" in str(few.auroc["far"]) and "far" not in few.each
+
+
+def test_the_headline_sees_what_logits_do_not_and_needs_no_foreign_image() -> None:
+    """Class means along the first feature, which the logits read; foreign images lie off along the third, which they do not."""
+    rng, y = np.random.default_rng(0), np.arange(240) % 2
+    features = rng.normal(size=(300, 3)) + np.r_[3.0 * (2 * y - 1), rng.choice([-3.0, 3.0], 60)][:, None] * [1, 0, 0]
+    features[240:, 2] += 6.0
+    train, known, foreign = (de.Seen(part[:, :1] * [-1, 1], part) for part in np.split(features, [160, 240]))
+    found = de.noticed(known, foreign, train, y[:160])
+    headline, said = found.auroc[de.HEADLINE], found.auroc["energy"]
+    assert isinstance(headline, de.Interval) and isinstance(said, de.Interval) and isinstance(found.accepted, de.Interval)
+    assert headline.low > 0.9 and said.low < 0.5 < said.high and found.accepted.value < 0.1
+    alone = de.mahalanobis(foreign.features[:1], train.features, y[:160])
+    assert alone[0] == pytest.approx(de.mahalanobis(foreign.features, train.features, y[:160])[0], rel=1e-12), "one image is judged as it comes"
 
 
 def test_detection_refuses_what_it_cannot_measure() -> None:
@@ -773,7 +787,7 @@ def test_every_metric_has_a_record() -> None:
     assert set(records) == {
         *("clean_accuracy", "fgsm_accuracy", "pgd_accuracy", "robust_accuracy", "corrupted_accuracy", "mean_corruption_error"),
         *("calibration_error", "debiased_calibration_error", "brier", "log_loss", "shifted_calibration_error", "shifted_brier", "shifted_log_loss"),
-        *("foreign_auroc", "foreign_accepted", "foreign_doubt_auroc", "foreign_far_auroc", "foreign_mahalanobis_auroc"),
+        *("foreign_auroc", "foreign_accepted", "foreign_energy_auroc", "foreign_doubt_auroc", "foreign_far_auroc"),
     }
     assert all(m.axis == "robustness" and m.interval and m.source for m in records.values())
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SEEN = 64  # synthetic images whose passes through the network are counted
 PACED_SEED = 0
 FOREIGN_NOTE = "holds for these foreign images; others may be harder to notice"
+ONE_MIX = "of parts of the sets, drawn so that all mix their classes alike"
+OWN_MIXES = "classes are mixed as they come: fewer than 20 images of a set can be drawn so that all mix them alike"
 
 
 def likeness(work: Work) -> dict[str, Any]:
@@ -69,47 +71,77 @@ def leakage(work: Work) -> dict[str, Any]:
 
 
 def look(work: Work) -> dict[str, Any]:
-    """Style: told apart by a classifier, gaps of named looks, Frechet distance on an early layer."""
-    from mitate.metrics import style
+    """Style: told apart by a classifier, gaps of named looks, Frechet distance on an early layer. All at one mix of classes, where labels allow."""
+    from mitate.metrics import looks as lk
+    from mitate.metrics import told_apart as ta
+    from mitate.metrics.mixes import thinned
     from mitate.verbs import read_pixels
 
-    roles = [role for role in ("synthetic", "real", "held_out") if role in work.inputs]
-    has_floor = "held_out" in roles
-    groups, held_groups = groups_of(work.inputs["real"], work.inputs["held_out"]) if has_floor else (groups_of(work.inputs["real"])[0], None)
-    late = {role: _features(work.inputs[f"{role}_features"]) for role in roles}
-    early = {role: np.load(work.inputs[f"{role}_features"].path("early.npy"), allow_pickle=False) for role in roles}
-    digest, seed = work.inputs["real_features"].result["extractor"], work.settings["seed"]
+    roles = [role for role in ("real", "synthetic", "held_out") if role in work.inputs]
+    seed, digest, has_floor = work.settings["seed"], work.inputs["real_features"].result["extractor"], "held_out" in roles
+    chosen, labels, note = _at_one_mix({role: _labels(work.inputs[role]) for role in roles}, seed)
+    real_roles = [role for role in roles if role != "synthetic"]
+    members = dict(zip(real_roles, groups_of(*(work.inputs[role] for role in real_roles)), strict=True))
+    groups, held_groups = (members[role][chosen[role]] if members.get(role) is not None else None for role in ("real", "held_out"))  # type: ignore[index]
+    late = {role: _features(work.inputs[f"{role}_features"])[chosen[role]] for role in roles}
+    early = {role: np.load(work.inputs[f"{role}_features"].path("early.npy"), allow_pickle=False)[chosen[role]] for role in roles}
     rows = []
     try:
-        value, floor = style.told_apart(late["real"], late["synthetic"], seed=seed, groups=groups), None
         if has_floor:
-            both = style.told_apart_beside(late["real"], late["synthetic"], late["held_out"], seed=seed, groups=groups, held_groups=held_groups)
+            sides = tuple(labels[role] for role in roles)
+            both = ta.told_apart_beside(
+                late["real"], late["synthetic"], late["held_out"], seed=seed, groups=groups, held_groups=held_groups, labels=sides,  # type: ignore[arg-type]
+            )  # fmt: skip
             value, floor = both.value, both.floor
-        twins = "below 0.5: near copies on the two sides" if value.twins else ""
-        rows.append(_row(style.TOLD_APART, value.auc, floor=floor.auc if floor else None, features=digest, note=twins))
-        rows.append(_row(style.TOLD_APART_RIGHT, value.balanced_accuracy, floor=floor.balanced_accuracy if floor else None, features=digest))
+        else:
+            value, floor = ta.told_apart(late["real"], late["synthetic"], seed=seed, groups=groups, labels=(labels["real"], labels["synthetic"])), None
+        said = "; ".join(part for part in ("below 0.5: near copies on the two sides" if value.twins else "", note) if part)
+        rows.append(_row(ta.TOLD_APART, value.auc, floor=floor.auc if floor else None, features=digest, note=said))
+        right = floor.balanced_accuracy if floor else None
+        rows.append(_row(ta.TOLD_APART_RIGHT, value.balanced_accuracy, floor=right, features=digest, note=note))
     except ValueError as few:
-        rows += [_missing(metric, str(few)) for metric in (style.TOLD_APART, style.TOLD_APART_RIGHT)]
+        rows += [_missing(metric, str(few)) for metric in (ta.TOLD_APART, ta.TOLD_APART_RIGHT)]
     n = min(len(late[role]) for role in roles if role != "real")
-    chosen = {role: early[role][_thinned(len(early[role]), n, seed)] for role in roles if role != "real"}
+    rng = np.random.default_rng(seed)
+    some = {role: early[role][thinned(labels[role], n, rng=rng)] for role in roles if role != "real"}
     try:
-        floor_value = style.early_frechet(early["real"], chosen["held_out"]) if has_floor else None
-        value_early = style.early_frechet(early["real"], chosen["synthetic"])
-        rows.append(_number(style.EARLY_FRECHET, value_early, n=n, floor=floor_value, features=digest))
+        floor_value = lk.early_frechet(early["real"], some["held_out"]) if has_floor else None
+        rows.append(_number(lk.EARLY_FRECHET, lk.early_frechet(early["real"], some["synthetic"]), n=n, floor=floor_value, features=digest, note=note))
     except ValueError as few:
-        rows.append(_missing(style.EARLY_FRECHET, str(few)))
-    seen = {role: style.looks(read_pixels(work.inputs[role]).x) for role in roles}
+        rows.append(_missing(lk.EARLY_FRECHET, str(few)))
+    seen = {role: lk.looks(read_pixels(work.inputs[role]).x[chosen[role]]) for role in roles}
     try:
-        gaps = style.gaps(seen["real"], seen["synthetic"], groups=groups)
-        floors = style.gaps(seen["real"], seen["held_out"], groups=groups, fake_groups=held_groups) if has_floor else {}
+        gaps = lk.gaps(seen["real"], seen["synthetic"], groups=groups)
+        floors = lk.gaps(seen["real"], seen["held_out"], groups=groups, fake_groups=held_groups) if has_floor else {}
     except ValueError as few:
-        return {"scores": [*rows, _missing(style.GAPS["lightness"], str(few))]}
+        return {"scores": [*rows, _missing(lk.GAPS["lightness"], str(few))]}
     for name, gap in gaps.items():
         floor_gap = floors.get(name)
-        rows.append(_row(style.GAPS[name], gap.gap, floor=floor_gap.gap if floor_gap else None))
+        rows.append(_row(lk.GAPS[name], gap.gap, floor=floor_gap.gap if floor_gap else None))
         if gap.spread is not None:
-            rows.append(_row(style.SPREADS[name], gap.spread, floor=floor_gap.spread if floor_gap else None))
+            rows.append(_row(lk.SPREADS[name], gap.spread, floor=floor_gap.spread if floor_gap else None))
     return {"scores": rows}
+
+
+def _at_one_mix(labels: Mapping[str, np.ndarray], seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]:
+    """Rows of each set with their labels, of one mix of classes in all sets, and what is to be said of it.
+
+    All rows, as of one class, where the real images have but one class, or where fewer than 20 images of some set would be left.
+    """
+    from mitate.metrics.mixes import one_mix
+    from mitate.metrics.told_apart import LEAST
+
+    whole = {role: np.arange(len(y)) for role, y in labels.items()}
+    bare = {role: np.zeros(len(y), np.int64) for role, y in labels.items()}
+    if len(np.unique(labels["real"])) < 2:
+        return whole, bare, ""
+    try:
+        rows = dict(zip(labels, one_mix(list(labels.values()), seed=seed), strict=True))
+    except ValueError:  # no class in common
+        return whole, bare, OWN_MIXES
+    if min(len(some) for some in rows.values()) < LEAST:
+        return whole, bare, OWN_MIXES
+    return rows, {role: labels[role][some] for role, some in rows.items()}, ONE_MIX if any(len(rows[r]) < len(y) for r, y in labels.items()) else ""
 
 
 def pace(work: Work) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from mitate.errors import SettingError
 
 T = TypeVar("T")
 QUIET = {"quiet": True}  # metadata of a field that came later: at its default it is left out, so that older digests hold
+LISTED, NEAREST = 12, 5  # options that an error lists in full; of more, the few it names
 
 
 def plain(value: Any) -> Any:
@@ -76,10 +77,14 @@ def from_text(kind: type[T], options: Iterable[str], *, where: str) -> T:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`did you mean "steps"?`, or the list of what there is."""
+    """`did you mean "steps"?`, or the list of what there is: of many, the few that are spelt most like it."""
     options = sorted(known)
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(options)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    if len(options) > LISTED:
+        return f"the nearest of {len(options)} are " + ", ".join(difflib.get_close_matches(word, options, n=NEAREST, cutoff=0.0))
+    return "choose from " + ", ".join(options)
 
 
 def seconds(text: str) -> float:

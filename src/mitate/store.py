@@ -91,6 +91,13 @@ class Store:
         except (OSError, ValueError) as wrong:
             raise StoreError(f"The stored result {name[:12]} cannot be read ({wrong}).", fix="mitate verify --remake") from wrong
 
+    def there(self, digest: str) -> Entry:
+        """The result of a digest that this command has kept or found before."""
+        entry = self.get(digest)
+        if entry is None:
+            raise StoreError(f"The result {digest[:12]} vanished from the store.", fix="run the same command again")
+        return entry
+
     def make(self, asked: Asked, build: Callable[[Path, Path], dict[str, Any]]) -> Entry:
         """The result of `asked`: found, or made by `build(folder, checkpoint) -> result` and kept.
 
@@ -304,6 +311,16 @@ def disk_errors(root: Path) -> Iterator[None]:
         if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise StoreError(f"{name} is in the way: a file stands where a folder should be, or a folder where a file.", fix="choose another place") from wrong
         raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """The same for a file that the user named: whatever else the system says of its place is one line too, also of one that vanished meanwhile."""
+    try:
+        with disk_errors(path):
+            yield
+    except OSError as wrong:
+        raise StoreError(f"{path} cannot be written ({wrong.strerror}).", fix="choose another place") from wrong
 
 
 def _is_full(wrong: Exception) -> bool:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mitate.codec import SUFFIXES
-from mitate.errors import DataError, SettingError, StoreError
+from mitate.errors import DataError, SettingError
 from mitate.intake.duplicates import FLAT, SIDE
 from mitate.intake.imagefolder import list_files
 from mitate.intake.listing import Listing, shown
@@ -27,7 +26,7 @@ from mitate.intake.opening import Source, list_source
 from mitate.intake.seen import Look, look, traced
 from mitate.intake.tracing import Copy
 from mitate.progress import Progress, Silent
-from mitate.store import Store, disk_errors, write_json, write_text
+from mitate.store import Store, write_json, write_text, writing
 
 FORMAT = 1  # of the record; raise it when a reader of the JSON would have to change
 VERDICTS = ("marked", "copy", "original", "clean", "unreadable")
@@ -165,7 +164,7 @@ def check_places(*places: Path | None) -> None:
 
 def write_scan(found: Scan, path: Path) -> None:
     """Write the record of a scan as JSON."""
-    with _writing(path):
+    with writing(path):
         write_json(path, found.record)
 
 
@@ -173,17 +172,8 @@ def write_drop_list(found: Scan, path: Path) -> None:
     """Write the names of the images found, one a line, below the folder that was scanned. A name with a line break cannot be told so."""
     if unfit := [name for name in found.found if len(name.splitlines()) > 1 or "\ufffd" in name]:
         raise DataError(f"{shown(unfit[0])} cannot stand in a list of lines (line break, or bytes that are no UTF-8).", fix="use --json, or rename the file")
-    with _writing(path):
+    with writing(path):
         write_text(path, "".join(f"{name}\n" for name in found.found))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        with disk_errors(path):
-            yield
-    except OSError as wrong:
-        raise StoreError(f"{path} cannot be written ({wrong.strerror}).", fix="choose another place") from wrong
 
 
 # known images ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@
     mahalanobis   distance to the nearest class mean under one covariance            Lee et al. 2018
 
 Every score grows with strangeness. `known` are scores of images of the training kind that were not trained on, `foreign` of others;
-`far` and `mahalanobis` need the training features besides. A score that sorts one foreign set well may miss the next one: name the set.
+`far` and `mahalanobis` need the training features besides, and no foreign image: who has the training set can deploy any of them. The
+headline is `mahalanobis`; `energy` and `doubt` are the model's own say. A score that sorts one foreign set well may miss the next one: name the set.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ BLOCK = 1024
 
 OVER_BOTH = "order statistics for the threshold, Wilson 1927 for the share, added in squares; a set with groups counts as the fewer images it is worth"
 DELONG = "DeLong et al. 1988, with groups Obuchowski 1997, on the logit scale"
-FOREIGN_AUROC = Metric("foreign_auroc", "robustness", "higher", LEAST, DELONG, "chance that a foreign image is stranger, by energy: Liu et al. 2020")
+FOREIGN_AUROC = Metric(
+    "foreign_auroc", "robustness", "higher", LEAST, DELONG, "chance that a foreign image is stranger, by the nearest class mean: Lee et al. 2018"
+)
 FOREIGN_ACCEPTED = Metric("foreign_accepted", "robustness", "lower", LEAST_KNOWN, OVER_BOTH, "false positive rate at 95 % true positives, Liang et al. 2018")
-HEADLINE = "energy"  # what a model says of itself: as good as doubt, fewer accepted; distances see far more (benchmarks/foreign_scores.py)
+HEADLINE = "mahalanobis"  # needs the training images' features and no foreign image, so it can be deployed; best over pairs (benchmarks/foreign_scores.py)
 BESIDE = {
     by: Metric(f"foreign_{by}_auroc", "robustness", "higher", LEAST, DELONG, f"chance that a foreign image is stranger, {source}")
     for by, source in (
+        ("energy", "by energy, the model's own say: Liu et al. 2020"),
         ("doubt", "by the largest softmax: Hendrycks and Gimpel 2017"),
         ("far", "by the k-th nearest training feature: Sun et al. 2022"),
-        ("mahalanobis", "by the nearest class mean: Lee et al. 2018"),
     )
 }
 

@@ -20,6 +20,7 @@ from mitate.metrics.distances import Distances
 from mitate.metrics.intervals import Interval, clopper_pearson, wilson
 from mitate.metrics.neighbours import AUTHENTICITY as AUTHENTICITY
 from mitate.metrics.ranks import separation, z_of_ranks
+from mitate.metrics.refusals import check_features
 from mitate.score import Metric
 
 LEAST = 10  # images on either side
@@ -87,7 +88,7 @@ def reach(queries: np.ndarray, train: np.ndarray) -> Reach:
 
     queries [m, d], train [n, d]: float32 or float64 features of one extractor. Raises ValueError below 10 images on either side.
     """
-    _check(LEAST, queries=queries, training=train)
+    check_features(LEAST, queries=queries, training=train)
     squares, nearest = Distances(train, queries).to_nearest(1, 0, (1, 2))
     distances = np.sqrt(squares)
     return Reach(distances[:, 0], distances[:, 1], nearest)
@@ -135,7 +136,7 @@ def nearer_to_train(
     each. Votes v_i then weigh as (sum v)^2 / sum v^2 coins. It is an interval for the question whether the share is 0.5, no other.
     Raises ValueError below 10 images, or where a group is on both sides.
     """
-    _check(LEAST, synthetic=synthetic, training=train, **{"held-out": held_out})
+    check_features(LEAST, synthetic=synthetic, training=train, **{"held-out": held_out})
     own, other = checked_groups(groups_train, groups_held_out, len(train), len(held_out))
     size, rng = min(len(train), len(held_out)), np.random.default_rng(seed)
     some, others = rng.permutation(len(train))[:size], rng.permutation(len(held_out))[:size]
@@ -158,7 +159,7 @@ def data_copying(synthetic: np.ndarray, train: np.ndarray, held_out: np.ndarray,
 
     Residual noise in the images moves C_T up and blur moves it down, whether or not training images are copied.
     """
-    _check(LEAST, synthetic=synthetic, training=train, **{"held-out": held_out})
+    check_features(LEAST, synthetic=synthetic, training=train, **{"held-out": held_out})
     which_train, centres = k_means(train, cells, seed=seed)
     which_held_out, which_synthetic = _assign(held_out, centres), _assign(synthetic, centres)
     found, spreads = [], []
@@ -238,12 +239,3 @@ def _assign(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     middle = centres.mean(axis=0)
     shifted = centres - middle
     return ((shifted**2).sum(axis=1) - 2.0 * ((points - middle) @ shifted.T)).argmin(axis=1)
-
-
-def _check(least: int, **sets: np.ndarray) -> None:
-    width = next(iter(sets.values())).shape[-1]
-    for which, points in sets.items():
-        if points.ndim != 2 or points.shape[1] != width:
-            raise ValueError(f"{which} features have shape {points.shape}; fix: give [images, features] of one extractor")
-        if len(points) < least:
-            raise ValueError(f"needs {least} {which} images, has {len(points)}; fix: give more")

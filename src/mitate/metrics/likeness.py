@@ -4,6 +4,10 @@ Most of these numbers move with how many images there are, so the synthetic and 
 (metrics/subsampling.at_equal_n); the real images stay whole. Intervals are by parts drawn without replacement, value and floor sharing each
 draw, so that their difference has an interval of its own. Two go other ways: the kernel distance is unbiased at every n, uses all images
 and has its own interval; Frechet distance at infinity has none.
+
+Where the two mix their classes differently, precision and density of the held-out images are weighted to the synthetic ones' mix: both are
+means over images, and a class that is hard to draw well, or has few real images, is so for either. The other numbers see whole sets, where a
+class that is lacking or too common is a difference like any other.
 """
 
 from __future__ import annotations
@@ -47,7 +51,7 @@ def likeness(
     """
     others = fake if held_out is None else np.concatenate([fake, held_out])
     told = np.concatenate([_known(labels, len(fake)), *([] if held_out is None else [_known(held_labels, len(held_out))])])
-    numbers = _Numbers(real, others, told)
+    numbers = _Numbers(real, others, told, len(fake))
     ours, theirs = np.arange(len(fake)), np.arange(len(fake), len(others))
     try:
         value, floor, apart = _with_intervals(numbers, ours, theirs, seed=seed, groups=groups, held_groups=held_groups, confidence=confidence)
@@ -69,10 +73,15 @@ def likeness(
 
 
 class _Numbers:
-    """All metrics of rows of the real images and rows of others, by name; nan where there are too few, and the first reason for it in `why`."""
+    """All metrics of rows of the real images and rows of others, by name; nan where there are too few, and the first reason for it in `why`.
 
-    def __init__(self, real: np.ndarray, others: np.ndarray, labels: np.ndarray) -> None:
-        self.real, self.others, self.labels = real, others, labels
+    Rows of others are all synthetic ones, before row `held_from`, or all held-out ones.
+    """
+
+    def __init__(self, real: np.ndarray, others: np.ndarray, labels: np.ndarray, held_from: int) -> None:
+        self.real, self.others, self.labels, self.held_from = real, others, labels, held_from
+        made = labels[:held_from]
+        self.mix = np.bincount(made[made >= 0], minlength=labels.max() + 2)  # synthetic images of each class; 0 for label -1, the last
         self.why: dict[str, str] = {}
 
     def __call__(self, real_rows: np.ndarray, rows: np.ndarray) -> Mapping[str, float]:
@@ -80,8 +89,9 @@ class _Numbers:
         found = {metric.name: np.nan for metric in BY_NEIGHBOURS}
         try:
             near = nb.neighbourhood(real, some)
-            for metric, share in ((nb.PRECISION, nb.precision), (nb.DENSITY, nb.density), (nb.RECALL, nb.recall)):
-                found[metric.name] = share(near).value
+            balls, weights = near.real_balls[:, near.column(nb.K)], self._weights(rows)
+            found[nb.PRECISION.name], found[nb.DENSITY.name] = np.average(balls > 0, weights=weights), np.average(balls / nb.K, weights=weights)
+            found[nb.RECALL.name] = nb.recall(near).value
             found[nb.COVERAGE.name] = nb.coverage(near)
             found[cl.INTRA_CLUSTER.name] = cl.intra_cluster(some, near.nearest_real, n_real=len(real)).value
         except ValueError as few:
@@ -98,6 +108,12 @@ class _Numbers:
                 found[metric.name] = np.nan
                 self.why.setdefault(metric.name, str(few))
         return found
+
+    def _weights(self, rows: np.ndarray) -> np.ndarray | None:
+        """What each held-out image counts: by how common its class is among the synthetic ones. None where all images count alike."""
+        labels = self.labels[rows]
+        weights = self.mix[labels] / np.bincount(labels + 1)[labels + 1]
+        return weights if rows[0] >= self.held_from and weights.any() else None
 
     def _within(self, some: np.ndarray, rows: np.ndarray) -> float:
         """Mean of the Vendi scores of the classes that have two images."""

@@ -47,9 +47,9 @@ class Measure:
         if self.costs is not None:
             return -np.asarray(self.costs, dtype=np.float64)[y, answers]
         if self.name == "balanced":
-            return _strata(y, right, range(len(self.classes)))
+            return at_mix(y, right, np.full(len(self.classes), 1 / len(self.classes)))
         if self.target is not None:
-            return _strata(y, right, [self.target])
+            return at_mix(y, right, np.eye(len(self.classes))[self.target])
         if self.name == "macro-f1":
             return _macro_f1(y, answers, len(self.classes))
         return right
@@ -81,8 +81,7 @@ class Measure:
         if self.target is not None:
             return float(max(1, counts[self.target] - 1))
         if self.name == "balanced":
-            parts = 1 / (len(self.classes) ** 2 * np.maximum(counts, 1))  # equal spread within the classes
-            return float(parts.sum() ** 2 / (parts**2 / np.maximum(counts - 1, 1)).sum())
+            return df_at_mix(counts, np.full(len(self.classes), 1 / len(self.classes)))
         return float(max(1, len(y) - 1))
 
     def check(self, y: np.ndarray) -> None:
@@ -122,21 +121,28 @@ def thaw(facts: Mapping[str, Any], classes: Sequence[str]) -> Measure:
     return Measure(facts["name"], tuple(classes), facts["target"], tuple(tuple(row) for row in costs) if costs else None)
 
 
-def _strata(y: np.ndarray, right: np.ndarray, classes: Sequence[int] | range) -> np.ndarray:
-    """Mean over `classes` of the share right within each, as contributions centred within their class.
+def at_mix(y: np.ndarray, right: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """Contributions, float64 [n], centred within their class, whose mean is that of `right` had the classes the shares `mix` [classes], of sum 1.
 
-    A class of n_k images leaves n_k - 1 degrees of freedom to its spread. The mean of squares over all n images is taken over n - 1
-    (`two_way`), so the centred part is stretched by the root of n_k / (n_k - 1) * (n - 1) / n.
+    right float64 [n], y int64 [n]. Every class that has a share needs an image (direct standardisation). A class of n_k images leaves
+    n_k - 1 degrees of freedom to its spread. The mean of squares over all n images is taken over n - 1 (`two_way`), so the centred part
+    is stretched by the root of n_k / (n_k - 1) * (n - 1) / n.
     """
     n, out, value = len(y), np.zeros(len(y)), 0.0
-    for k in classes:
+    for k in np.flatnonzero(mix):
         mine = y == k
         n_k = int(mine.sum())
         share = right[mine].mean()
-        value += share / len(classes)
+        value += share * mix[k]
         stretch = np.sqrt(n_k / (n_k - 1) * (n - 1) / n) if n_k > 1 else 1.0
-        out[mine] = (right[mine] - share) * stretch * n / (len(classes) * n_k)
+        out[mine] = (right[mine] - share) * stretch * n * mix[k] / n_k
     return out + value
+
+
+def df_at_mix(counts: np.ndarray, mix: np.ndarray) -> float:
+    """Degrees of freedom that `counts` [classes] images leave to a number at the mix, with equal spread within the classes (Satterthwaite 1946)."""
+    parts = mix**2 / np.maximum(counts, 1)
+    return float(parts.sum() ** 2 / (parts**2 / np.maximum(counts - 1, 1)).sum())
 
 
 def _macro_f1(y: np.ndarray, answers: np.ndarray, n_classes: int) -> np.ndarray:

@@ -28,6 +28,10 @@ CLEAN_ACCURACY = Metric("clean_accuracy", "robustness", "higher", LEAST, ROBUST_
 SHIFTED_CALIBRATION_ERROR, SHIFTED_BRIER, SHIFTED_LOG_LOSS = (
     Metric(f"shifted_{m.name}", m.axis, m.better, m.least_n, m.interval, f"{m.source}; on corrupted images") for m in (CALIBRATION_ERROR, BRIER, LOG_LOSS)
 )
+METRICS = (  # of `rows`
+    *(CLEAN_ACCURACY, FGSM_ACCURACY, PGD_ACCURACY, ROBUST_ACCURACY, CORRUPTED_ACCURACY),
+    *(CALIBRATION_ERROR, BRIER, LOG_LOSS, SHIFTED_CALIBRATION_ERROR, SHIFTED_BRIER, SHIFTED_LOG_LOSS),
+)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say
 from mitate.report.template import render
 from mitate.report.words import load
 from mitate.score import Assessment
-from mitate.store import disk_errors, write_text
-from mitate.studies.assess import AXES
+from mitate.store import write_text, writing
+from mitate.studies.assess_planning import AXES
 
 ROLES = ("synthetic", "real", "held_out")
 FEW_HELD_OUT = 200  # below so many, more of them are worth a word
@@ -28,7 +28,7 @@ def write_assessment(assessment: Assessment, out: Path, *, lang: str = "en") -> 
     """Write the report of an assessment to `out` and return it. The bytes follow from the assessment and the language alone."""
     words = load(lang)
     text = render("assessment.html.j2", page=AssessmentPage(assessment, words), w=words)
-    with disk_errors(out.parent):
+    with writing(out):
         write_text(out, text)
     return out
 

@@ -16,7 +16,8 @@ from mitate.report.measure import POINTS, SHARE, Measures, unit_of
 from mitate.report.numbers import as_mapping, as_number, say_count
 from mitate.report.words import Words
 from mitate.score import Assessment, Score
-from mitate.studies.assess import AXES, HEADLINES, UNLIKE
+from mitate.studies.assess_answer import HEADLINES, UNLIKE
+from mitate.studies.assess_planning import AXES
 
 CODES = {
     "leaks": "leaks", "no leak found": "clean", "worse": "worse", "better": "better", "not told apart": "same", "measured": "measured",

@@ -15,7 +15,8 @@ UNITS = {
     **dict.fromkeys(("precision", "recall", "coverage", "told_apart", "trained_on_synthetic", "recognised", "copies"), SHARE),
     **dict.fromkeys(("nearer_to_train", "authenticity"), SHARE),
     **dict.fromkeys(("latency_p50", "latency_p95", "training_seconds"), SECONDS), **dict.fromkeys(("parameters", "evaluations"), COUNT),
-    **dict.fromkeys(("images_per_second", "useful_per_second"), RATE), "peak_memory": BYTES, "gain": POINTS,
+    **dict.fromkeys(("images_per_second", "useful_per_second"), RATE), "peak_memory": BYTES, **dict.fromkeys(("gain", "robust_gain", "corrupted_gain"), POINTS),
+    "thousand_seconds": SECONDS, "real_alone": SHARE,
 }  # fmt: skip
 SHARE_ENDINGS = ("calibration_error", "foreign_accepted", "told_apart_right", "_accuracy", "_auc", "_auroc", "_share", "_at_1_in_100", "_at_1_in_1000")
 

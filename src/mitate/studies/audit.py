@@ -20,7 +20,7 @@ from mitate.images import ImageSet, from_arrays
 from mitate.metrics.audit import LEAST, make_canaries
 from mitate.progress import Progress
 from mitate.settings import plain
-from mitate.store import Asked, Entry, Store, disk_errors, write_json
+from mitate.store import Asked, Entry, Store, write_json, writing
 from mitate.verbs import VERBS, keep_images, perform
 
 DRAWN = 200  # images of each class, where the kind tells no loss
@@ -113,7 +113,7 @@ def audit(
 
 def write(found: Audit, path: Path) -> None:
     """The whole record as one JSON file."""
-    with disk_errors(path.parent):
+    with writing(path):
         write_json(path, {"version": __version__, **asdict(found), "refuted": found.refuted})
 
 

@@ -71,7 +71,8 @@ def check(condition: Condition, *, metrics: Mapping[str, str], axes: Mapping[str
         return
     axis, _, name = condition.subject.rpartition(".")
     if name not in metrics or (axis and metrics[name] != axis):
-        raise SettingError(f"{condition.text!r}: there is no metric {condition.subject!r}.", fix=suggest(name, metrics))
+        near = f"did you mean '{metrics[name]}.{name}'?" if name in metrics else suggest(name, [m for m in metrics if metrics[m] == axis] or metrics)
+        raise SettingError(f"{condition.text!r}: there is no metric {condition.subject!r}.", fix=near)
 
 
 def judge(condition: Condition, assessment: Assessment) -> Outcome:

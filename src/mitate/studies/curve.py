@@ -17,7 +17,7 @@ import numpy as np
 from mitate.engine import Engine
 from mitate.metrics.worth import Worth, worth
 from mitate.runtime import seed_of
-from mitate.store import Entry, Store
+from mitate.store import Store
 from mitate.studies import gates
 from mitate.studies.arms import Arm, Cell, Predictions
 from mitate.studies.stages import Done, State, gain_on_test, interval_of, predictions_on, within
@@ -49,7 +49,7 @@ def measure(state: State, engine: Engine, done: Done, *, groups: np.ndarray | No
     arms = [state.baseline] if level == "real" or stopped or _from_elsewhere(state, state.candidate) else [state.baseline, state.candidate]
     tested = set(state.test.replicates(state.candidate))
     cells = [c for c in state.cells if c.replicate in tested and (state.study.sizes["cross_fit"] or c.replicate >= state.study.sizes["small"])]
-    whole = float(np.mean([_entry(engine.store, c.train).result["images"] for c in cells]))
+    whole = float(np.mean([engine.store.there(c.train).result["images"] for c in cells]))
     sizes: dict[float, list[Cell]] = {}
     why = ONE_SIZE
     for share in SHARES:
@@ -77,18 +77,12 @@ def _parts(store: Store, cells: list[Cell], share: float, *, seed: int) -> tuple
     found, images = [], []
     for cell in cells:
         digest = keep_part(store, cell.train, share=share, seed=seed_of("part", seed, cell.replicate, cell.fold))
-        result = _entry(store, digest).result
+        result = store.there(digest).result
         if result["least"] < LEAST:
             return None, 0.0
         found.append(replace(cell, train=digest, part=f"{share:g}"))
         images.append(result["images"])
     return found, float(np.mean(images))
-
-
-def _entry(store: Store, digest: str) -> Entry:
-    entry = store.get(digest)
-    assert entry is not None, "image sets are kept before a stage runs"
-    return entry
 
 
 # the record -----------------------------------------------------------------------------------------------------------

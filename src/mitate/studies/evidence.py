@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ CLASSES = 12  # at most, in the samples
 def write_samples(state: State, store: Store, folder: Path) -> None:
     """`samples/`: real images of each class, and each generator's first images with the nearest training image of each."""
     cell = state.cells[0]
-    train = _entry(store, cell.train)
+    train = store.there(cell.train)
     real, classes = read_pixels(train), list(state.study.data["classes"])
     fresh = folder / ".samples.tmp"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -34,7 +34,7 @@ def write_samples(state: State, store: Store, folder: Path) -> None:
     def real_file(row: int) -> str:
         if row not in saved:
             saved[row] = f"real/{row:05d}.png"
-            _write(fresh / saved[row], real.x[row], synthetic=False)
+            write_picture(fresh / saved[row], real.x[row], synthetic=False)
         return saved[row]
 
     shown = range(min(CLASSES, len(classes)))
@@ -55,12 +55,12 @@ def write_samples(state: State, store: Store, folder: Path) -> None:
         found["generators"][generator] = {
             classes[k]: [
                 {
-                    "file": _write(fresh / f"synthetic-{number}" / f"{row:05d}.png", made.x[row], synthetic=True),
+                    "file": write_picture(fresh / f"synthetic-{number}" / f"{row:05d}.png", made.x[row], synthetic=True),
                     "nearest": real_file(int(nearest[row])),
                     "ratio": float(ratios[row]),
                     "copy": bool(ratios[row] < COPY),
                 }
-                for row in _shown_rows(made.y, ratios, k)
+                for row in shown_rows(made.y, ratios, k)
             ]
             for k in shown
         }
@@ -95,7 +95,14 @@ def write_candidate(state: State, store: Store, folder: Path) -> int:
     return len(images)
 
 
-def write_jobs(state: State, folder: Path) -> dict[str, float]:
+class Ended(Protocol):
+    """What a run knows of its jobs that have ended."""
+
+    entries: dict[Job, Entry]
+    reused: set[str]  # digests of results that were there before
+
+
+def write_jobs(state: Ended, folder: Path) -> dict[str, float]:
     """`jobs.jsonl`: every job in the order of the plan. Returns seconds of work by verb, each result counted once."""
     seconds: dict[str, float] = {}
     lines, seen = [], set()
@@ -116,7 +123,7 @@ def write_jobs(state: State, folder: Path) -> dict[str, float]:
     return seconds
 
 
-def _shown_rows(y: np.ndarray, ratios: np.ndarray, k: int) -> list[int]:
+def shown_rows(y: np.ndarray, ratios: np.ndarray, k: int) -> list[int]:
     """The first images of a class and, in the last place, the one most like a training image: the worst case is always shown."""
     mine = np.flatnonzero(y == k)
     worst = int(mine[ratios[mine].argmin()])
@@ -134,13 +141,8 @@ def _parent(job: Job) -> str:
     return asked.inputs.get("generator") or asked.inputs["source"]
 
 
-def _entry(store: Store, digest: str) -> Entry:
-    entry = store.get(digest)
-    assert entry is not None, "image sets are kept before a stage runs"
-    return entry
-
-
-def _write(path: Path, pixels: np.ndarray, *, synthetic: bool) -> str:
+def write_picture(path: Path, pixels: np.ndarray, *, synthetic: bool) -> str:
+    """Write one picture, a synthetic one with its mark; returns its place below the folder above its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if synthetic:
         path.write_bytes(codec.encode_png(pixels))

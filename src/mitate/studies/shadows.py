@@ -29,10 +29,8 @@ def check_shadows(shadows: int) -> None:
 
 def why_not(digests: Mapping[str, str], *, shadows: int, seed: int, store: Store) -> str:
     """Why the held-out images cannot be halved for shadow models; "" where they can."""
-    held_out = store.get(digests["held_out"])
-    assert held_out is not None
     try:
-        halves_of(held_out, pairs=shadows // 2, seed=_seed(seed))
+        halves_of(store.there(digests["held_out"]), pairs=shadows // 2, seed=_seed(seed))
     except ValueError as few:
         return str(few)
     return ""

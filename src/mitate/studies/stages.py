@@ -329,14 +329,10 @@ def predictions_on(
 
 
 def _labels(engine: Engine, digest: str) -> np.ndarray:
-    entry = engine.store.get(digest)
-    assert entry is not None, "image sets are kept before a stage runs"
-    return np.load(entry.path("y.npy"), allow_pickle=False)
+    return np.load(engine.store.there(digest).path("y.npy"), allow_pickle=False)
 
 
 def _groups(engine: Engine, digest: str) -> np.ndarray | None:
     """Group numbers of a stored image set."""
-    entry = engine.store.get(digest)
-    assert entry is not None, "image sets are kept before a stage runs"
-    facts = read_facts(entry)
+    facts = read_facts(engine.store.there(digest))
     return group_numbers(facts["groups"], facts["names"])[0]
