@@ -26,6 +26,7 @@ from mitate.generator import Pixels
 from mitate.generators import accountant, clipping, private
 from mitate.generators.accountant import Part
 from mitate.generators.diffusion import Diffusion, _errors
+from mitate.generators.gan import GAN
 from mitate.generators.gaussian import Gaussian
 from mitate.generators.packing import Packing
 from mitate.generators.vae import VAE, _Net
@@ -41,6 +42,7 @@ KEY = bytes(range(32))
 KINDS = [
     VAE(epsilon=8.0, steps=6, batch=6, width=8, codes=4, draws=2, drop=0.0),
     Diffusion(epsilon=8.0, steps=6, batch=6, width=8, side=8, sample_steps=3, draws=2),
+    GAN(epsilon=8.0, steps=6, batch=6, width=8, critic_width=8, side=8, codes=4, loss="logistic", lead=0.0, tie=0.0, draws=2),
 ]
 EMPTY = Pixels(np.zeros((0, 8, 8, 1), np.uint8), np.zeros(0, np.int64), 3)
 
@@ -544,7 +546,7 @@ def test_a_secret_is_made_once_and_survives_cleaning(tmp_path):
 SMALL = ["-o", "epsilon=8", "-o", "steps=2", "-o", "batch=8", "-o", "draws=1"]
 
 
-@pytest.mark.parametrize("kind", ["vae", "diffusion"])
+@pytest.mark.parametrize("kind", ["vae", "gan", "diffusion"])
 def test_mitate_fit_takes_an_epsilon(kind, capsys):
     app.main(["fit", kind, "digits:4", "--as", "x", *SMALL], standalone_mode=False)
     said = capsys.readouterr().out

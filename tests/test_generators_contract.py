@@ -12,6 +12,7 @@ import mitate.fitting
 from mitate.errors import DataError, SettingError
 from mitate.generator import Generator, Pixels, image_seeds
 from mitate.generators.diffusion import Diffusion
+from mitate.generators.gan import GAN
 from mitate.generators.gaussian import Gaussian
 from mitate.generators.probe import probe
 from mitate.generators.vae import VAE
@@ -21,6 +22,7 @@ KINDS = [
     Gaussian(rank=8),
     VAE(steps=12, batch=8, width=8, codes=4, checks=3),
     Diffusion(steps=12, batch=8, width=8, side=8, sample_steps=3, checks=3),
+    GAN(steps=12, batch=8, width=8, critic_width=8, side=8, codes=4, checks=3),
 ]
 TRAINED = KINDS[1:]
 
@@ -125,7 +127,9 @@ def test_fit_without_a_selection_split_uses_every_step(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", [KINDS[0], replace(KINDS[1], steps=150), replace(KINDS[2], steps=100, width=16, sample_steps=6)], ids=lambda k: type(k).__name__
+    "kind",
+    [KINDS[0], replace(KINDS[1], steps=150), replace(KINDS[2], steps=100, width=16, sample_steps=6), replace(KINDS[3], steps=60)],
+    ids=lambda k: type(k).__name__,
 )
 def test_the_condition_decides_what_is_drawn(kind, tmp_path):
     generator, _ = fitted(kind, tmp_path, train=blobs(30))
@@ -158,7 +162,7 @@ def test_probe_times_steps_and_draws(kind):
     assert cost.step_seconds > 0 and cost.image_seconds > 0
 
 
-@pytest.mark.parametrize("kind", (Gaussian, VAE, Diffusion))
+@pytest.mark.parametrize("kind", (Gaussian, VAE, GAN, Diffusion))
 def test_presets_are_settings_of_the_kind(kind):
     for size in (8, 28, 64, 128):
         assert isinstance(kind.default_for((size, size, 3), 100), kind)

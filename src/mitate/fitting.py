@@ -1,4 +1,5 @@
-"""One optimisation loop for everything that is trained here: generators and classifiers. It stops early and survives kills.
+"""One optimisation loop for everything that is trained here: generators and classifiers, alone (`optimise`) or two against each other
+(`duel`). It stops early and survives kills.
 
 Chance at step k comes from (seed, k) alone, so a checkpoint holds no random state: model, optimiser, averaged weights, best
 weights and the log are enough to go on to the same bytes. Checkpoints are written each minute, by renaming.
@@ -36,6 +37,7 @@ class Schedule:
     warmup: int = 0  # steps
     cosine: bool = True
     clip: float = 1.0  # largest norm of the gradient; 0 for none
+    beta1: float = 0.9
     beta2: float = 0.999
     ema: float = 0.0  # decay of the averaged weights; 0 for none
 
@@ -77,32 +79,96 @@ def optimise(
     value (lower is better) is taken every `validate_every` steps on the averaged weights, the best weights are kept, and
     `patience` checks without a new best end the fit. Raises JobError where the loss is not finite.
     """
-    progress = progress or Silent()
-    trained = [p for p in module.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=schedule.lr, betas=(0.9, schedule.beta2), weight_decay=schedule.weight_decay)
+    player = _Player(module, schedule)
+
+    def turn(step: int) -> None:
+        player.descend(batch_loss(module, step), step)
+
+    return _run([player], turn, seed, validate, validate_every, patience, checkpoint, progress or Silent())
+
+
+def duel(
+    maker: nn.Module,
+    critic: nn.Module,
+    *,
+    maker_loss: Callable[[nn.Module, nn.Module, int], Tensor],
+    critic_loss: Callable[[nn.Module, nn.Module, int], Tensor | None],
+    maker_schedule: Schedule,
+    critic_schedule: Schedule,
+    turns: int = 1,
+    seed: int,
+    validate: Callable[[nn.Module], float] | None = None,
+    validate_every: int = 0,
+    patience: int = 0,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Log:
+    """Train `maker` and `critic` in place, each by a loss of its own, and return the log. Both schedules have the same steps.
+
+    A step is one of the critic, `critic_loss(maker, critic, step)`; after every `turns` of them the maker has one. A loss moves only the network
+    it is of. Averaged weights, looks at the selection split, best weights and the early stop are the maker's. The rest is as in `optimise`.
+    """
+    if maker_schedule.steps != critic_schedule.steps:
+        raise ValueError(f"the maker has {maker_schedule.steps} steps and the critic {critic_schedule.steps}")
+    players = [_Player(maker, maker_schedule), _Player(critic, critic_schedule)]
+
+    def turn(step: int) -> None:
+        if (loss := critic_loss(maker, critic, step)) is not None:
+            players[1].descend(loss, step)
+        if (step + 1) % turns == 0:
+            players[0].descend(maker_loss(maker, critic, step), step)
+
+    return _run(players, turn, seed, validate, validate_every, patience, checkpoint, progress or Silent())
+
+
+class _Player:
+    """A network that is trained, with its optimiser."""
+
+    def __init__(self, module: nn.Module, schedule: Schedule) -> None:
+        self.module, self.schedule = module, schedule
+        self.trained = [p for p in module.parameters() if p.requires_grad]
+        betas = (schedule.beta1, schedule.beta2)
+        self.optimiser = torch.optim.AdamW(self.trained, lr=schedule.lr, betas=betas, weight_decay=schedule.weight_decay)
+
+    def descend(self, loss: Tensor, step: int) -> None:
+        """One step down the gradient of `loss`; no other network gets a gradient. JobError where the loss is not finite."""
+        if not torch.isfinite(loss):
+            raise JobError(f"The loss became {loss.item()} at step {step}.", fix="lower the learning rate")
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.rate(step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward(inputs=self.trained)
+        if self.schedule.clip:
+            nn.utils.clip_grad_norm_(self.trained, self.schedule.clip)
+        self.optimiser.step()
+
+
+def _run(
+    players: list[_Player],
+    turn: Callable[[int], None],
+    seed: int,
+    validate: Callable[[nn.Module], float] | None,
+    validate_every: int,
+    patience: int,
+    checkpoint: Path | None,
+    progress: Progress,
+) -> Log:
+    """Every step a `turn`, with chance from (seed, step); weights are averaged, judged and kept of the first player."""
+    module, schedule = players[0].module, players[0].schedule
     averaged = copy.deepcopy(module) if schedule.ema else module
     log = Log()
     best: dict[str, Tensor] | None = None
     start = 0
     with torch.random.fork_rng(devices=[]):
         if checkpoint is not None and (state := _read(checkpoint)) is not None:
-            start, log, best = _restore(state, module, optimiser, averaged, trained)
+            start, log, best = _restore(state, players, averaged)
         saved = time.monotonic()
         done = _exhausted(log, validate_every, patience)
         for step in range(start, schedule.steps):
             if done:
                 break
             torch.manual_seed(seed_of("step", seed, step))
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.rate(step)
-            loss = batch_loss(module, step)
-            if not torch.isfinite(loss):
-                raise JobError(f"The loss became {loss.item()} at step {step}.", fix="lower the learning rate")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            if schedule.clip:
-                nn.utils.clip_grad_norm_(trained, schedule.clip)
-            optimiser.step()
+            turn(step)
             if schedule.ema:
                 _average(averaged, module, decay=min(schedule.ema, (1 + step) / (10 + step)))
             log.steps = step + 1
@@ -111,7 +177,7 @@ def optimise(
                 done = _exhausted(log, validate_every, patience)
             progress.step(step + 1, schedule.steps)
             if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _write(checkpoint, module, optimiser, averaged if schedule.ema else None, trained, best, log)
+                _write(checkpoint, players, averaged if schedule.ema else None, best, log)
                 saved = time.monotonic()
     if best is not None:
         module.load_state_dict(best)
@@ -151,23 +217,19 @@ def _average(averaged: nn.Module, module: nn.Module, *, decay: float) -> None:
 # checkpoints ----------------------------------------------------------------------------------------------------------
 
 
-def _write(
-    folder: Path,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    averaged: nn.Module | None,
-    trained: list[nn.Parameter],
-    best: dict[str, Tensor] | None,
-    log: Log,
-) -> None:
-    tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
+PREFIXES = ("", "critic.")  # of the first player's tensors, and of the second's
+
+
+def _write(folder: Path, players: list[_Player], averaged: nn.Module | None, best: dict[str, Tensor] | None, log: Log) -> None:
+    tensors: dict[str, Tensor] = {}
+    for prefix, player in zip(PREFIXES, players, strict=False):
+        tensors |= {f"{prefix}model.{k}": v for k, v in player.module.state_dict().items()}
+        for i, parameter in enumerate(player.trained):
+            tensors |= {f"{prefix}optimiser.{i}.{k}": torch.as_tensor(v) for k, v in player.optimiser.state[parameter].items()}
     if averaged is not None:
         tensors |= {f"averaged.{k}": v for k, v in averaged.state_dict().items()}
     if best is not None:
         tensors |= {f"best.{k}": v for k, v in best.items()}
-    for i, parameter in enumerate(trained):
-        for key, value in optimiser.state[parameter].items():
-            tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".fit.{os.getpid()}.tmp"
     save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, fresh, metadata={"log": json.dumps(asdict(log))})
@@ -185,20 +247,19 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
     return load_file(path), log
 
 
-def _restore(
-    state: tuple[dict[str, Tensor], dict[str, object]], module: nn.Module, optimiser: torch.optim.Optimizer, averaged: nn.Module, trained: list[nn.Parameter]
-) -> tuple[int, Log, dict[str, Tensor] | None]:
+def _restore(state: tuple[dict[str, Tensor], dict[str, object]], players: list[_Player], averaged: nn.Module) -> tuple[int, Log, dict[str, Tensor] | None]:
     tensors, facts = state
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    module.load_state_dict(part("model."))
-    if averaged is not module:
+    for prefix, player in zip(PREFIXES, players, strict=False):
+        player.module.load_state_dict(part(f"{prefix}model."))
+        for i, parameter in enumerate(player.trained):
+            if slots := part(f"{prefix}optimiser.{i}."):
+                player.optimiser.state[parameter] = slots
+    if averaged is not players[0].module:
         averaged.load_state_dict(part("averaged."))
-    for i, parameter in enumerate(trained):
-        if slots := part(f"optimiser.{i}."):
-            optimiser.state[parameter] = slots
     log = Log(**facts)  # type: ignore[arg-type]
     log.curve = [(int(s), float(v)) for s, v in log.curve]
     return log.steps, log, part("best.") or None

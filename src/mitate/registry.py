@@ -20,6 +20,7 @@ KINDS: dict[str, dict[str, str]] = {
         "gaussian": "mitate.generators.gaussian:Gaussian",
         "vae": "mitate.generators.vae:VAE",
         "diffusion": "mitate.generators.diffusion:Diffusion",
+        "gan": "mitate.generators.gan:GAN",
     },
     "adapter": {
         "alignment": "mitate.adapters.alignment:Alignment",

@@ -124,12 +124,19 @@ class Mechanism:
         losses(module, rows, seeds): the loss of each row; rows come `plan.draws` times in a row, each time with another seed. The loss of a
         row may depend on that row's image and seed alone. ValueError where it draws from the global random state, which rows share.
         """
+        if schedule.steps != self.plan.steps:
+            raise ValueError(f"{self.plan.steps} steps were planned, not {schedule.steps}")
+        noisy = self.noisy(module, losses)
+        return optimise(module, noisy, replace(schedule, clip=0.0), seed=seed, checkpoint=self.checkpoint, progress=progress)
+
+    def noisy(self, module: nn.Module, losses: Losses) -> Callable[[nn.Module, int], Tensor]:
+        """A loss of (module, step) whose gradient is the noisy one of `losses`, for steps 0 to `plan.steps` - 1, each of them asked once."""
         plan = self.plan
-        if schedule.steps != plan.steps:
-            raise ValueError(f"{plan.steps} steps were planned, not {schedule.steps}")
         trained = [p for p in module.parameters() if p.requires_grad]
 
         def batch_loss(module: nn.Module, step: int) -> Tensor:
+            if step >= plan.steps:
+                raise ValueError(f"{plan.steps} steps were planned")
             chance = self._chance("step", step)
             rows = torch.from_numpy(np.flatnonzero(chance.random(plan.images) < plan.rate))
             seeds = _seeds(chance, plan.images, plan.draws)
@@ -144,7 +151,7 @@ class Mechanism:
             noisy = [share * (g + plan.noise * plan.clip_norm * _normal(chance, g)) for g in total]
             return torch.stack([(p * g).sum() for p, g in zip(trained, noisy, strict=True)]).sum()  # its gradient is `noisy`, to the last bit
 
-        return optimise(module, batch_loss, replace(schedule, clip=0.0), seed=seed, checkpoint=self.checkpoint, progress=progress)
+        return batch_loss
 
     def sum(self, parts: Tensor) -> Tensor:
         """The sum of rows, each scaled down to a norm of at most 1, with noise; float64 [numbers]. parts: [images, numbers], one image a row."""
