@@ -50,7 +50,7 @@ def cli_page() -> str:
         "\n## Exit codes\n",
         "| Code | When |\n|---|---|",
         "| 0 | the command did its work (a verdict of any kind, unless `--exit-code`) |",
-        "| 1 | `mitate verify` found damage |",
+        "| 1 | `mitate verify` found damage, `mitate audit` refuted a promised epsilon |",
         f"| 2 | an error with a `fix:` line ([errors](errors.md)) |\n| 10 | `mitate assess --fail-if` where a condition held, `mitate scan --fail` where an "
         f"image was found |\n| 130 | interrupted |\n| with `--exit-code` | {codes} |",
         "\n## Environment\n",

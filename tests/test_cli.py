@@ -18,9 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from make_assessment import rich
 from mitate import cli
+from mitate.score import Assessment
 from mitate.settings import plain, record
 from mitate.store import Store
+from mitate.studies.audit import Audit
 from mitate.studies.plan_file import read_plan
 from mitate.studies.planning import Pilot
 
@@ -650,3 +653,44 @@ def test_a_plan_written_as_toml_is_the_same_question(mitate: Mitate, run: Path) 
     before = snapshot(run)
     assert mitate("pilot", "--plan", "plan.toml", "--out", run).code == 0 and snapshot(run) == before
     refused(mitate("pilot", "--plan", "plan.toml", "--steps", "13", "--out", run), "differs in steps")
+
+
+@pytest.mark.parametrize(("promised", "code"), [(1.0, 1), (4.0, 0), (None, 0)])
+def test_an_audit_that_refutes_a_promised_epsilon_ends_with_1(mitate: Mitate, monkeypatch: pytest.MonkeyPatch, promised: float | None, code: int) -> None:
+    leaves(Path("leaves"))
+    found = Audit("vae", {}, 24, 12, 20, 10, "loss", 2.0, 1e-5, 0.01, 2.5, "10 guesses, 10 right", promised, 0)
+    monkeypatch.setattr("mitate.studies.audit.audit", lambda *a, **k: found)
+    said = mitate("audit", "vae", "leaves", "--json", "a.json")
+    assert said.code == code and ("does not hold" in said.out) == (code == 1)
+    assert json.loads(Path("a.json").read_text())["refuted"] is (code == 1)
+
+
+def test_a_place_for_the_record_of_an_audit_is_checked_before_anything_is_fitted(mitate: Mitate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mitate.studies.audit.audit", lambda *a, **k: pytest.fail("it was fitted"))
+    leaves(Path("leaves"))
+    refused(mitate("audit", "gaussian", "leaves", "--json", "leaves"), "leaves is a folder")
+
+
+@pytest.mark.parametrize("option", ["--html", "--json"])
+def test_a_place_that_vanishes_while_an_assessment_runs_is_one_line_with_a_fix(mitate: Mitate, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    place = Path.cwd() / "place"
+    place.mkdir()
+
+    def measured(*_: object, **__: object) -> Assessment:
+        place.rmdir()
+        return rich()
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("mitate.studies.assess.assess", measured)
+    said = mitate("assess", "fakes", "--real", "real", option, "a.out")
+    lines = said.err.splitlines()
+    assert said.code == 2 and len(lines) == 2, said
+    assert "a.out cannot be written (No such file or directory)" in lines[0] and lines[1] == "fix: choose another place"
+
+
+def test_a_report_into_a_place_that_vanished_is_one_line_with_a_fix(mitate: Mitate, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, place = run.absolute(), Path.cwd() / "place"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    place.rmdir()
+    refused(mitate("report", there, "--out", "r.html"), "r.html cannot be written (No such file or directory)", "another place")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "mitate"
+FACE = ["cli", "cli_asked", "cli_options", "cli_runs"]
 LAYERS = [
     ["errors"],
     ["settings", "registry", "store", "progress", "runtime", "marks", "codec", "fitting"],
@@ -23,12 +24,12 @@ LAYERS = [
     ["studies"],
     ["report"],
     ["api"],
-    ["cli", "testing"],
+    [*FACE, "testing"],
 ]
 APART = {"intake", "generators", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
-NO_NUMPY = {"errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "cli", "engine", "__init__", "__main__", "plan_file"}
+NO_NUMPY = {*FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "engine", "__init__", "__main__", "plan_file"}
 
 
 def room_of(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from make_assessment import clear, poor, rich
+from make_comparison import make_comparison
 from make_run import make_run
 from mitate.report.assessment import write_assessment
 from mitate.report.html import write_report
@@ -74,6 +75,14 @@ def test_a_report_fits_its_window_and_asks_the_network_for_nothing(tmp_path: Pat
 def test_an_assessment_fits_its_window_and_asks_the_network_for_nothing(tmp_path: Path, made: Callable[[], Assessment], lang: str, width: int) -> None:
     found, console = looked_at(write_assessment(made(), tmp_path / "a.html", lang=lang), width, tmp_path / "browser")
     assert found["width"] == width and console == "" and found["fetched"] == []
+    assert found["wide"] == [] and isinstance(found["scroll"], int) and found["scroll"] <= width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_comparison_fits_its_window_and_asks_the_network_for_nothing(tmp_path: Path, lang: str, width: int) -> None:
+    found, console = looked_at(write_report(Run(make_comparison(tmp_path / "run")), lang=lang), width, tmp_path / "browser")
+    assert found["width"] == width and console == "" and found["fetched"] == [] and found["broken"] == 0
     assert found["wide"] == [] and isinstance(found["scroll"], int) and found["scroll"] <= width
 
 

@@ -1,8 +1,8 @@
-"""The studies from Python: pilot, volume, assess, scan, audit, run, report. A word of the command line is one call here."""
+"""The studies from Python: pilot, volume, compare, assess, scan, audit, run, report. A word of the command line is one call here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,11 @@ from mitate.recipe import DEFAULT_ARMS
 from mitate.runtime import cores
 from mitate.score import Assessment
 from mitate.store import Store
-from mitate.studies.assess import AXES, Assess
 from mitate.studies.assess import assess as assess_sets
+from mitate.studies.assess_planning import AXES, Assess
+from mitate.studies.compare import run_compare
+from mitate.studies.compare_cells import AXES as SIX_AXES
+from mitate.studies.compare_planning import PER_CLASS, SEEDS, SYNTHETIC, Compare, ComparePlan, plan_compare
 from mitate.studies.pilot import run_pilot
 from mitate.studies.planning import STEPS, Pilot, Plan, plan_pilot
 from mitate.studies.spending import Prices
@@ -107,6 +110,44 @@ def volume(
     return plan_volume(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers), prices=prices)
 
 
+def compare(
+    data: Source | None = None,
+    *,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+    generators: Sequence[str] = ("vae", "gan", "diffusion"),
+    per_class: Sequence[int] = PER_CLASS,
+    seeds: int = SEEDS,
+    fits: int = 1,
+    trainings: int = 3,
+    axes: Sequence[str] = SIX_AXES,
+    weights: Mapping[str, float] | None = None,
+    epsilon: float = 0.0,
+    past_the_gate: bool = False,
+    options: Sequence[str] = (),
+    features: str = "mitate-small",
+    synthetic_per_class: int = SYNTHETIC,
+    steps: int = 300,
+    size: int = 0,
+    seed: int = 0,
+    workers: int | None = None,
+    store: Store | None = None,
+) -> ComparePlan:
+    """A planned comparison of families of generators at several numbers of real images. Nothing has run; see `plan.cost()`.
+
+    data: a folder, file or name that `open_images` takes; or give `train` and `test` image sets (the test stays closed). weights: of one's own use
+    case, by axis. options: settings of families, like "vae.steps=400". Everything else is as on the command line (`mitate compare --help`). Raises
+    DataError or SettingError for what cannot be used.
+    """
+    source = _source(data, train, test)
+    asked = Compare(
+        data=_name(data, train), generators=tuple(generators), per_class=tuple(per_class), seeds=seeds, fits=fits, trainings=trainings, axes=tuple(axes),
+        weights=dict(weights or {}), epsilon=epsilon, past_the_gate=past_the_gate, options=tuple(options), features=features,
+        synthetic_per_class=synthetic_per_class, steps=steps, size=size, seed=seed,
+    )  # fmt: skip
+    return plan_compare(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))
+
+
 def assess(
     fakes: Source,
     *,
@@ -189,10 +230,12 @@ def audit(
     return audit_kind(kind, images, canaries=canaries, seed=seed, size=size, store=store, progress=progress)
 
 
-def run(plan: Plan | VolumePlan, folder: str | Path, *, workers: int | None = None) -> Run:
+def run(plan: Plan | VolumePlan | ComparePlan, folder: str | Path, *, workers: int | None = None) -> Run:
     """Run a planned study into `folder`. The same call again resumes; a finished run is returned at once."""
     if isinstance(plan, VolumePlan):
         return run_volume(plan, Path(folder), workers=workers)
+    if isinstance(plan, ComparePlan):
+        return run_compare(plan, Path(folder), workers=workers)
     return run_pilot(plan, Path(folder), workers=workers)
 
 

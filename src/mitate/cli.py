@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
-from mitate import __version__
+from mitate import __version__, cli_runs
+from mitate import cli_options as shared
+from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked, prices_asked, refuse_with_continue, volume_asked
+from mitate.cli_runs import EXIT
 from mitate.errors import MitateError, SettingError
-
-PRICES = ("label_price", "machine_price", "currency")  # given beside a plan, never part of it
-EXIT = {"go": 0, "stop": 10, "more evidence": 11}  # with --exit-code
 
 
 class _Commands(click.Group):
@@ -40,75 +38,37 @@ def app(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-# options that commands share, told the same way in each ----------------------------------------------------------------
-
-_Option = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _together(*options: _Option) -> _Option:
-    """One decorator of several options, in the order in which --help lists them."""
-    return lambda command: reduce(lambda found, option: option(found), reversed(options), command)
-
-
-_run_folder = click.option("--out", type=click.Path(path_type=Path), help="Run folder. The same command with the same folder resumes.")
-_per_class = click.option("--per-class", type=int, help="Real training images of each class (default: all).")
-_seed = click.option("--seed", type=int, help="Seed of everything.  [default: 0]")
-_cost = click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
-_running = _together(
-    click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report."),
-    click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes)."),
-)
-
-
-def _generators(default: str) -> _Option:
-    return click.option("--generators", help=f"Comma-separated: vae, diffusion, gaussian, folder:PATH, or kept names.  [default: {default}]")
-
-
-def _question(*, gain: str, study: str) -> _Option:
-    """What is measured, with what, within what. gain: that has to be worthwhile; study: that the budget is for."""
-    return _together(
-        click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]"),
-        click.option("--worthwhile", type=float, help=f"Smallest {gain} worth having, in the measure's unit.  [default: 0.01]"),
-        click.option("--backbone", help="small, mobilenet_v2:FILE, resnet_cifar:FILE or timm:NAME; +frozen trains the head alone.  [default: small]"),
-        click.option("--budget", help=f"Time for the whole {study}, like 10m or 2h.  [default: 10m]"),
-        click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]"),
-    )
-
-
-# the commands ---------------------------------------------------------------------------------------------------------
-
-
 @app.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Run folder.")
-@_running
+@shared.running
 def demo(out: Path, lang: str, engine: str) -> None:
     """The main job on real images that come with the package: 200 scanned digits, verdict and report in minutes."""
     from mitate.studies.planning import Pilot
 
     asked = Pilot(data="digits:20", replicates=3, budget="30m", steps=150)  # about 3 minutes on two cores; the same sizes everywhere
-    _pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
+    cli_runs.pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
 
 
 @app.command()
 @click.argument("images", required=False)
-@_run_folder
+@shared.run_folder
 @click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="TOML file with these settings; options given here win.")
-@_per_class
-@_generators("vae,diffusion")
+@shared.per_class
+@shared.generators("vae,diffusion")
 @click.option("--arms", help="Comma-separated recipes, for instance balanced+augment,bridged+++augment (docs/pilot.md).")
-@_question(gain="gain", study="pilot")
+@shared.question(gain="gain", study="pilot")
 @click.option("--synthetic", type=int, help="Synthetic images of each class.  [default: 5 for each real one, at most 200]")
 @click.option("--replicates", type=int, help="Replicates at full.  [default: what the budget allows, 3 to 8]")
 @click.option("--steps", type=int, help="Optimiser steps of an arm.  [default: 300, fewer where the budget is short]")
 @click.option("--curve", help="Learning curve: none, real (baseline), full (candidate too).  [default: what the budget allows]")
-@_seed
+@shared.seed
 @click.option("--label-price", type=float, help="Money for one more real labelled image. Prices are no part of the question.")
 @click.option("--machine-price", type=float, help="Money for one hour of one worker.")
 @click.option("--currency", help="Of the prices, like EUR.")
-@_cost
+@shared.cost
 @click.option("--continue", "go_on", type=click.Path(path_type=Path), help="Run folder to give a new look: more replicates, a wider interval.")
 @click.option("--seeds", help="With --continue: how many replicates to add, like +5.  [default: +5]")
-@_running
+@shared.running
 @click.option("--exit-code", is_flag=True, help="Exit with 0 for go, 10 for stop, 11 for more evidence.")
 def pilot(
     images: str | None,
@@ -124,40 +84,68 @@ def pilot(
 ) -> None:
     """Will synthetic images help? A staged pilot on IMAGES (a folder, file or name) with a verdict and a report."""
     if go_on is not None:
-        _refuse_with_continue(images, out, plan_file, given)
-        _continue(go_on, seeds or "+5", lang=lang, engine=engine, exit_code=exit_code)
+        refuse_with_continue(images, out, plan_file, given)
+        cli_runs.continue_run(go_on, seeds or "+5", lang=lang, engine=engine, exit_code=exit_code)
         return
     if seeds is not None:
         raise SettingError("--seeds adds replicates to a run that is there.", fix="give --continue RUN as well, or use --replicates")
-    prices = _prices(plan_file, {name: given.pop(name) for name in PRICES})
-    asked = _asked(images, plan_file, given)
+    prices = prices_asked(plan_file, {name: given.pop(name) for name in PRICES})
+    asked = pilot_asked(images, plan_file, given)
     if out is None and not cost:
         raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
-    _pilot(asked, out, lang=lang, engine=engine, cost=cost, exit_code=exit_code, prices=prices)
+    cli_runs.pilot(asked, out, lang=lang, engine=engine, cost=cost, exit_code=exit_code, prices=prices)
 
 
 @app.command()
 @click.argument("images")
-@_run_folder
-@_generators("diffusion")
+@shared.run_folder
+@shared.generators("diffusion")
 @click.option("--volumes", help="Synthetic images of each class, increasing; 0 is the baseline.  [default: 0,50,100,200,500]")
 @click.option("--arm", help="The recipe that uses them (docs/pilot.md).  [default: balanced+augment]")
-@_per_class
-@_question(gain="gain of the last step", study="study")
+@shared.per_class
+@shared.question(gain="gain of the last step", study="study")
 @click.option("--replicates", type=int, help="Replicates.  [default: what the budget allows, 3 to 8]")
 @click.option("--steps", type=int, help="Optimiser steps at every volume.  [default: 300, fewer where the budget is short]")
 @click.option("--machine-price", type=float, help="Money an hour of one worker, to set the gain against its cost.")
 @click.option("--currency", help="Of the price, like EUR or JPY.")
-@_seed
-@_cost
-@_running
+@shared.seed
+@shared.cost
+@shared.running
 def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **given: Any) -> None:
     """How many synthetic images are enough? Utility of IMAGES against their number, and whether the last step still helped."""
     prices = {name: given.pop(name) for name in ("machine_price", "currency")}
-    asked = _volume_asked(images, given)
+    asked = volume_asked(images, given)
     if out is None and not cost:
         raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
-    _volume(asked, out, prices=prices, lang=lang, engine=engine, cost=cost)
+    cli_runs.volume(asked, out, prices=prices, lang=lang, engine=engine, cost=cost)
+
+
+@app.command()
+@click.argument("images")
+@shared.run_folder
+@click.option("--generators", help="Comma-separated families: vae, gan, diffusion, gaussian, folder:PATH.  [default: vae,gan,diffusion]")
+@click.option("--per-class", help="Real training images of each class, increasing.  [default: 10,25,50,100]")
+@click.option("--seeds", type=int, help="Subsets of each size: replicates. Fewer than 3 have no interval.  [default: 5]")
+@click.option("--fits", type=int, help="Fits on each subset; 2 or more tell the fit's part of the spread from the subset's.  [default: 1]")
+@click.option("--trainings", type=int, help="Trainings of each classifier on each fit's images.  [default: 3]")
+@click.option("--axes", help="Comma-separated: privacy, fidelity, diversity, utility, robustness, efficiency.  [default: all]")
+@click.option("--weights", help="Of your own use case, like utility=.5,privacy=.3: they order its advice, nothing else.")
+@click.option("--epsilon", type=float, help="Also fit each family that can with this much differential privacy, like 8.")
+@click.option("--past-the-gate", is_flag=True, help="Measure the other axes of what leaks, too.")
+@click.option("-o", "options", multiple=True, help="A setting of a family as KIND.name=value, for instance -o vae.steps=2000.")
+@click.option("--features", help="pixels, random, mitate-small, mobilenet_v2:FILE, ... (docs/features.md).  [default: mitate-small]")
+@click.option("--synthetic", type=int, help="Synthetic images of each class.  [default: 200]")
+@click.option("--steps", type=int, help="Optimiser steps of a classifier.  [default: 300]")
+@click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]")
+@shared.seed
+@click.option("--cost", is_flag=True, help="Print what it would take, and stop.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report there, too.")
+@shared.running
+def compare(images: str, out: Path | None, cost: bool, html: Path | None, lang: str, engine: str, **given: Any) -> None:
+    """Which family of generators for how few images? Families on nested subsets of IMAGES, six axes, advice by use case."""
+    if out is None and not cost:
+        raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
+    cli_runs.compare(compare_asked(images, given), out, html=html, lang=lang, engine=engine, cost=cost)
 
 
 @app.command()
@@ -176,25 +164,26 @@ def volume(images: str, out: Path | None, cost: bool, lang: str, engine: str, **
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report there.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything measured there.")
 @click.option("--fail-if", "conditions", multiple=True, help='Exit with 10 where it holds, like "privacy.copies > floor + 0.05" or "fidelity is worse".')
-@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report.")
-@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
+@shared.running
 def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | None, conditions: tuple[str, ...], lang: str, engine: str, **given: Any) -> None:
     """What are these synthetic images worth? FAKES (a folder, file or kept generator) on six axes and in style, each beside its floor."""
     from mitate.engine import parse_engine
     from mitate.intake.scanning import check_places
     from mitate.store import Store
-    from mitate.studies import assess as study
+    from mitate.studies.assess import assess as assess_sets
+    from mitate.studies.assess_answer import conditions_of, table, write
+    from mitate.studies.assess_planning import AXES, Assess, check_asked
     from mitate.studies.conditions import judge
 
-    asked = study.Assess(fakes=fakes, axes=tuple(a.strip() for a in axes.split(",") if a.strip()) if axes is not None else study.AXES, **given)
-    study.check_asked(asked)
+    asked = Assess(fakes=fakes, axes=tuple(a.strip() for a in axes.split(",") if a.strip()) if axes is not None else AXES, **given)
+    check_asked(asked)
     check_places(html, json_file)
-    wanted = study.conditions_of(conditions)
-    found = study.assess(asked, store=Store.find(), workers=parse_engine(engine))
-    for line in study.table(found):
+    wanted = conditions_of(conditions)
+    found = assess_sets(asked, store=Store.find(), workers=parse_engine(engine))
+    for line in table(found):
         click.echo(line)
     if json_file is not None:
-        study.write(found, json_file)
+        write(found, json_file)
     if html is not None:
         from mitate.report.assessment import write_assessment
 
@@ -252,13 +241,13 @@ def scan(
 @click.option("--per-class", type=click.IntRange(min=0), default=0, help="Use at most so many images of each class.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, per_class: int, seed: int) -> None:
-    """Fit a generator KIND (vae, diffusion, gaussian) on IMAGES and keep it under a name."""
+    """Fit a generator KIND (vae, gan, diffusion, gaussian) on IMAGES and keep it under a name."""
     from mitate.fitted import fit as fit_generator
     from mitate.progress import Line, clock
     from mitate.store import Store, checked_name
 
     checked_name(name)
-    chosen, train = _kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
+    chosen, train = kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
     line = Line(1.0, title=f"fit {kind}")
     found = fit_generator(chosen, train, seed=seed, size=size, name=name, store=Store.find(), progress=line)
     line.close()
@@ -306,18 +295,22 @@ def generate(name: str, per_class: int, out: Path, seed: int) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything found there.")
 def audit(kind: str, images: str, options: tuple[str, ...], canaries: int, size: int, per_class: int, seed: int, json_file: Path | None) -> None:
-    """Plant pictures among IMAGES, fit a generator KIND and look for them: what epsilon of differential privacy can it not have had?"""
+    """Plant pictures among IMAGES, fit KIND and look for them: which epsilon of differential privacy is refuted? Exit code 1 where a promised one is."""
+    from mitate.intake.scanning import check_places
     from mitate.progress import Line
     from mitate.studies.audit import audit as audit_kind
     from mitate.studies.audit import write
 
-    chosen, train = _kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
+    check_places(json_file)
+    chosen, train = kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
     line = Line(1.0, title=f"audit {kind}")
     found = audit_kind(chosen, train, canaries=canaries, seed=seed, size=size, progress=line)
     line.close()
     click.echo(str(found))
     if json_file is not None:
         write(found, json_file)
+    if found.refuted:
+        sys.exit(1)
 
 
 @app.command()
@@ -333,7 +326,7 @@ def report(run: Path, lang: str, out: Path | None, **given: Any) -> None:
     from mitate.study import Run
 
     if any(v is not None for v in given.values()):
-        write_prices(Run(run), _prices(None, given))
+        write_prices(Run(run), prices_asked(None, given))
     click.echo(str(write_report(Run(run), lang=lang, out=out)))
 
 
@@ -409,180 +402,6 @@ def clean(everything: bool) -> None:
             keep |= set(json.loads(entry.path("asked.json").read_text())["inputs"].values())
     count, size = store.clean(keep=keep)
     click.echo(f"{count} results dropped, {size / 1e6:.1f} MB freed")
-
-
-# the main job ---------------------------------------------------------------------------------------------------------
-
-
-def _pilot(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool, exit_code: bool, prices: Any = None) -> None:
-    from dataclasses import replace
-
-    from mitate.engine import parse_engine
-    from mitate.runtime import cores
-    from mitate.store import Store
-    from mitate.studies.pilot import check_place, run_pilot
-    from mitate.studies.planning import plan_pilot
-    from mitate.study import Run
-
-    workers = parse_engine(engine)
-    if out is not None:
-        check_place(out)
-    store = Store.find()
-    existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
-    plan = plan_pilot(asked, asked.data, store=store, workers=cores() if workers is None else max(1, workers), existing=existing)
-    plan = plan if prices is None else replace(plan, prices=prices)
-    for finding in plan.study.data["findings"]:
-        click.echo(f"{finding['severity']}: {finding['message']}", err=True)
-    if out is None or not Run(out).finished:
-        click.echo(plan.cost(), err=not cost)
-    if cost:
-        return
-    assert out is not None
-    run = run_pilot(plan, out, workers=workers, command=_command())
-    _tell(run, lang=lang, exit_code=exit_code)
-
-
-def _continue(folder: Path, seeds: str, *, lang: str, engine: str, exit_code: bool) -> None:
-    from mitate.engine import parse_engine
-    from mitate.store import Store
-    from mitate.studies.pilot import continue_pilot
-    from mitate.study import Run
-
-    digits = seeds.removeprefix("+")
-    if not digits.isdecimal() or int(digits) < 1:
-        raise SettingError(f"{seeds!r} is not a number of replicates to add.", fix="write it like +5")
-    run = continue_pilot(Run(folder), int(digits), store=Store.find(), workers=parse_engine(engine), command=_command())
-    _tell(run, lang=lang, exit_code=exit_code)
-
-
-def _volume(asked: Any, out: Path | None, *, prices: dict[str, Any], lang: str, engine: str, cost: bool) -> None:
-    from mitate.engine import parse_engine
-    from mitate.runtime import cores
-    from mitate.store import Store
-    from mitate.studies.pilot import check_place
-    from mitate.studies.spending import prices_of
-    from mitate.studies.volume import run_volume
-    from mitate.studies.volume_planning import plan_volume
-    from mitate.study import Run
-
-    workers = parse_engine(engine)
-    if out is not None:
-        check_place(out)
-    existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
-    plan = plan_volume(
-        asked, asked.data, store=Store.find(), workers=cores() if workers is None else max(1, workers), existing=existing,
-        prices=prices_of(prices, where="options"),
-    )  # fmt: skip
-    for finding in plan.study.data["findings"]:
-        click.echo(f"{finding['severity']}: {finding['message']}", err=True)
-    if out is None or not Run(out).finished:
-        click.echo(plan.cost(), err=not cost)
-    if cost:
-        return
-    assert out is not None
-    _tell(run_volume(plan, out, workers=workers, command=_command()), lang=lang, exit_code=False)
-
-
-def _volume_asked(images: str, given: dict[str, Any]) -> Any:
-    from mitate.settings import record
-    from mitate.studies.volume_planning import Volume
-
-    values = {"data": images, **{k: v for k, v in given.items() if v is not None}}
-    if "generators" in values:
-        values["generators"] = [part.strip() for part in values["generators"].split(",") if part.strip()]
-    if "volumes" in values:
-        parts = [part.strip() for part in values["volumes"].split(",") if part.strip()]
-        if wrong := [part for part in parts if not part.removeprefix("-").isdecimal()]:
-            raise SettingError(f"The volume {wrong[0]!r} is not a whole number.", fix="write them like 0,50,100,200,500")
-        values["volumes"] = [int(part) for part in parts]
-    return record(Volume, values, where="options")
-
-
-def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
-    from mitate.report.html import write_report
-
-    path = run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
-    audit = run.folder / "audit" / "SHA256SUMS"
-    if not (path.is_file() and audit.is_file()) or path.stat().st_mtime_ns < run.answer_file.stat().st_mtime_ns:
-        from mitate.report.audit import write_audit
-
-        write_report(run, lang=lang)
-        write_audit(run.folder)
-    answer = run.answer
-    click.echo(f"verdict: {answer['verdict']}")
-    click.echo(answer["reason"])
-    if said := (answer.get("meeting") or {}).get("text"):
-        click.echo(f"to say:  {said}")
-    click.echo(f"report:  {path}")
-    if exit_code:
-        sys.exit(EXIT[answer["verdict"]])
-
-
-def _asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
-    from mitate.settings import record
-    from mitate.studies.plan_file import read_plan
-    from mitate.studies.planning import Pilot
-
-    values = {k: v for k, v in read_plan(plan_file).items() if k not in PRICES} if plan_file is not None else {}
-    given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
-    for key in ("generators", "arms"):
-        if key in given:
-            given[key] = [part.strip() for part in given[key].split(",") if part.strip()]
-    if images is not None:
-        given["data"] = images
-    asked = record(Pilot, {**values, **given}, where=str(plan_file) if plan_file else "options")
-    if not asked.data:
-        raise SettingError("No images were named.", fix="give a folder: mitate pilot leaves/ --out runs/leaves")
-    return asked
-
-
-def _prices(plan_file: Path | None, given: dict[str, Any]) -> Any:
-    """The prices of a plan file and the options; options win."""
-    from mitate.studies.plan_file import read_plan
-    from mitate.studies.spending import prices_of
-
-    planned = {k: v for k, v in read_plan(plan_file).items() if k in PRICES} if plan_file is not None else {}
-    told = {k: v for k, v in given.items() if v is not None}
-    return prices_of({**planned, **told}, where="options" if told or plan_file is None else str(plan_file))
-
-
-def _refuse_with_continue(images: str | None, out: Path | None, plan_file: Path | None, given: dict[str, Any]) -> None:
-    extra = [k for k, v in {"IMAGES": images, "--out": out, "--plan": plan_file, **given}.items() if v is not None]
-    if extra:
-        raise SettingError(f"--continue takes its settings from the run ({extra[0]} was given too).", fix="give --continue RUN --seeds +5 alone")
-
-
-def _kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: int, per_class: int, seed: int) -> tuple[Any, Any]:
-    """A generator kind with its preset and the options typed, and the images it is fitted on: the train split where there is one."""
-    from mitate import registry
-    from mitate.fitted import epsilon_of, options_of
-    from mitate.intake.opening import open_images
-    from mitate.settings import from_text, plain
-
-    cls = registry.find("generator", kind)
-    train = open_images(images, split="train") if _has_train(images) else open_images(images)
-    epsilon = epsilon_of(cls, options, where=f"generator {kind}")
-    if per_class and epsilon:
-        raise SettingError("--per-class lets one image decide whether another is used, which epsilon does not cover.", fix="give a folder of the images to use")
-    if per_class:
-        train = train.few(per_class, seed=seed)
-    preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train), epsilon=epsilon))
-    chosen = from_text(
-        cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}"
-    )
-    return chosen, train
-
-
-def _has_train(images: str) -> bool:
-    from mitate.intake.opening import list_source
-
-    return any(row.split == "train" for row in list_source(images).rows)
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["mitate", *sys.argv[1:]])
 
 
 def main() -> NoReturn:

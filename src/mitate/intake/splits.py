@@ -106,6 +106,28 @@ def folds(images: ImageSet, repeat: int, *, n_folds: int = 5, seed: int, per_cla
     return tuple(out)
 
 
+def nested(images: ImageSet, per_class: int, *, seed: int) -> ImageSet:
+    """Of each class the first whole groups that hold `per_class` images, in an order fixed by content and seed: fewer are always part of more.
+
+    An image without a group is on its own. Groups are never cut, so a class can get a few images more. DataError where a class has too few.
+    """
+    small = {c: n for c, n in images.counts().items() if n < per_class}
+    if small:
+        said = ", ".join(f"{shown(c)} ({n})" for c, n in list(small.items())[:5])
+        raise DataError(f"{per_class} training images a class are more than there are: {said}.", fix=f"ask for at most {min(small.values())}, or give more")
+    units = _units(images, "nested", seed)
+    rows: list[int] = []
+    for k in range(len(images.classes)):
+        got = 0
+        for unit in units:
+            if got >= per_class:
+                break
+            mine = [i for i in unit.rows if images.labels[i] == k]
+            rows += mine
+            got += len(mine)
+    return images.subset(sorted(rows))
+
+
 def _carve_test(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     counts = _counts(images)
     need = {k: max(1, round(n * TEST_SHARE)) if n > LEAST_TRAIN else 0 for k, n in counts.items()}

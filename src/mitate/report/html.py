@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mitate.report.audit import write_audit
+from mitate.report.compare import ComparePage
 from mitate.report.numbers import as_mapping, as_number
 from mitate.report.record import Record
 from mitate.report.spending import Spending
 from mitate.report.template import render
 from mitate.report.volume import VolumePage
-from mitate.report.words import LANGUAGES, load
+from mitate.report.words import LANGUAGES, Words, load
 from mitate.report.worth import WorthPart
-from mitate.store import disk_errors, write_text
+from mitate.store import write_text, writing
 from mitate.study import ANSWERS, Run
 
 if TYPE_CHECKING:
@@ -30,13 +31,22 @@ def write_report(run: Run, *, lang: str = "en", out: Path | None = None) -> Path
     The bytes follow from the run folder and the language alone. DataError when the run has no decision yet.
     """
     words = load(lang)
-    volume = run.answer_file.name == ANSWERS["volume"]
-    page = VolumePage(run, words) if volume else Page(run, words)
-    text = render("volume.html.j2" if volume else "report.html.j2", page=page, w=words)
+    page, template = _page(run, words)
+    text = render(template, page=page, w=words)
     path = out or run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
-    with disk_errors(path.parent):
+    with writing(path):
         write_text(path, text)
     return path
+
+
+def _page(run: Run, words: Words) -> tuple[Record, str]:
+    """The page of a run's kind of study, and its template."""
+    name = run.answer_file.name
+    if name == ANSWERS["volume"]:
+        return VolumePage(run, words), "volume.html.j2"
+    if name == ANSWERS["compare"]:
+        return ComparePage(run, words), "compare.html.j2"
+    return Page(run, words), "report.html.j2"
 
 
 def write_prices(run: Run, prices: Prices) -> None:

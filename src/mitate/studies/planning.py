@@ -32,7 +32,7 @@ MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
 MOST_SIZE = 64  # pixels, unless asked for more
 CURVE_SAID = {"none": "not measured", "real": "of the baseline", "full": "of the baseline and the candidate"}
-KIND_SAID = {"pilot": "pilot", "volume": "volume study"}
+KIND_SAID = {"pilot": "pilot", "volume": "volume study", "compare": "comparison"}
 CURVES = ("auto", "none", "real", "full")
 STEPS = 300  # optimiser steps of an arm, unless the budget is short
 

@@ -103,6 +103,10 @@ def reprice(run: Run, prices: Prices) -> bool:
         from mitate.studies import volume_answer
 
         after = volume_answer.priced(before, kept)
+    elif run.answer_file.name == ANSWERS["compare"]:
+        from mitate.studies import compare_card
+
+        after = compare_card.priced(before, kept)
     else:
         after = priced(before, kept)
     if plain(after) == before:

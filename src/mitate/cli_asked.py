@@ -1,0 +1,121 @@
+"""What was typed, as the records that the library takes. Options that were not given are left to the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mitate.errors import SettingError
+
+PRICES = ("label_price", "machine_price", "currency")  # given beside a plan, never part of it
+
+
+def volume_asked(images: str, given: dict[str, Any]) -> Any:
+    """The `Volume` of a command line."""
+    from mitate.settings import record
+    from mitate.studies.volume_planning import Volume
+
+    values = {"data": images, **{k: v for k, v in given.items() if v is not None}}
+    if "generators" in values:
+        values["generators"] = [part.strip() for part in values["generators"].split(",") if part.strip()]
+    if "volumes" in values:
+        parts = [part.strip() for part in values["volumes"].split(",") if part.strip()]
+        if wrong := [part for part in parts if not part.removeprefix("-").isdecimal()]:
+            raise SettingError(f"The volume {wrong[0]!r} is not a whole number.", fix="write them like 0,50,100,200,500")
+        values["volumes"] = [int(part) for part in parts]
+    return record(Volume, values, where="options")
+
+
+def compare_asked(images: str, given: dict[str, Any]) -> Any:
+    """The `Compare` of a command line."""
+    from mitate.settings import record
+    from mitate.studies.compare_planning import Compare
+
+    values = {"data": images, **{k: v for k, v in given.items() if v is not None}}
+    for name in ("generators", "axes"):
+        if name in values:
+            values[name] = _words(values[name])
+    if "per_class" in values:
+        if wrong := [part for part in _words(values["per_class"]) if not part.isdecimal()]:
+            raise SettingError(f"{wrong[0]!r} images a class are no whole number.", fix="write them like 10,25,50,100")
+        values["per_class"] = [int(part) for part in _words(values["per_class"])]
+    if "weights" in values:
+        values["weights"] = dict(_weight(part) for part in _words(values["weights"]))
+    if "synthetic" in values:
+        values["synthetic_per_class"] = values.pop("synthetic")
+    return record(Compare, {**values, "options": list(values["options"])}, where="options")
+
+
+def pilot_asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
+    """The `Pilot` of a plan file and the options; options win."""
+    from mitate.settings import record
+    from mitate.studies.plan_file import read_plan
+    from mitate.studies.planning import Pilot
+
+    values = {k: v for k, v in read_plan(plan_file).items() if k not in PRICES} if plan_file is not None else {}
+    given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
+    for key in ("generators", "arms"):
+        if key in given:
+            given[key] = [part.strip() for part in given[key].split(",") if part.strip()]
+    if images is not None:
+        given["data"] = images
+    asked = record(Pilot, {**values, **given}, where=str(plan_file) if plan_file else "options")
+    if not asked.data:
+        raise SettingError("No images were named.", fix="give a folder: mitate pilot leaves/ --out runs/leaves")
+    return asked
+
+
+def prices_asked(plan_file: Path | None, given: dict[str, Any]) -> Any:
+    """The prices of a plan file and the options; options win."""
+    from mitate.studies.plan_file import read_plan
+    from mitate.studies.spending import prices_of
+
+    planned = {k: v for k, v in read_plan(plan_file).items() if k in PRICES} if plan_file is not None else {}
+    told = {k: v for k, v in given.items() if v is not None}
+    return prices_of({**planned, **told}, where="options" if told or plan_file is None else str(plan_file))
+
+
+def refuse_with_continue(images: str | None, out: Path | None, plan_file: Path | None, given: dict[str, Any]) -> None:
+    """SettingError where --continue was given with anything that the run settles itself."""
+    extra = [k for k, v in {"IMAGES": images, "--out": out, "--plan": plan_file, **given}.items() if v is not None]
+    if extra:
+        raise SettingError(f"--continue takes its settings from the run ({extra[0]} was given too).", fix="give --continue RUN --seeds +5 alone")
+
+
+def kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: int, per_class: int, seed: int) -> tuple[Any, Any]:
+    """A generator kind with its preset and the options typed, and the images it is fitted on: the train split where there is one."""
+    from mitate import registry
+    from mitate.fitted import epsilon_of, options_of
+    from mitate.intake.opening import open_images
+    from mitate.settings import from_text, plain
+
+    cls = registry.find("generator", kind)
+    train = open_images(images, split="train") if _has_train(images) else open_images(images)
+    epsilon = epsilon_of(cls, options, where=f"generator {kind}")
+    if per_class and epsilon:
+        raise SettingError("--per-class lets one image decide whether another is used, which epsilon does not cover.", fix="give a folder of the images to use")
+    if per_class:
+        train = train.few(per_class, seed=seed)
+    preset = plain(options_of(cls, (size or 64, size or 64, 3), len(train), epsilon=epsilon))
+    chosen = from_text(
+        cls, [f"{k}={v}" for k, v in preset.items() if not any(o.startswith(f"{k}=") for o in options)] + list(options), where=f"generator {kind}"
+    )
+    return chosen, train
+
+
+def _has_train(images: str) -> bool:
+    from mitate.intake.opening import list_source
+
+    return any(row.split == "train" for row in list_source(images).rows)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    axis, _, number = text.partition("=")
+    try:
+        return axis.strip(), float(number)
+    except ValueError:
+        raise SettingError(f"The weight {text!r} is no number of an axis.", fix="write them like utility=0.5,privacy=0.3") from None
+
+
+def _words(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
