@@ -148,9 +148,9 @@ def measure(name: str, per_class: int, family: str, replicate: int, options: lis
     copied = privacy.copies(privacy.features(x), privacy.features(fitted.x), privacy.features(images.fresh.x))
     grid(x, fitted, grids / f"{name}-{per_class}-{family}{'-'.join(['', *options])}-{replicate}.png")
     chance = np.random.default_rng(0)
-    some, fresh = chance.permutation(len(x))[:1000], chance.permutation(len(images.fresh.x))[:1000]
+    some, fresh, old = (chance.permutation(n)[:1000] for n in (len(x), len(images.fresh.x), len(fitted.x)))
     look = extractor()
-    seen, own, true = (look(part) for part in (x[some], fitted.x[:1000], images.fresh.x[fresh]))
+    seen, own, true = (look(part) for part in (x[some], fitted.x[old], images.fresh.x[fresh]))
     return {
         "set": name, "per_class": per_class, "family": family, "replicate": replicate, "options": options,
         "recognised": told(wilson(int(right.sum()), len(right))), "ceiling": round(images.ceiling, 4),

@@ -136,6 +136,14 @@ def test_the_maker_has_its_turn_after_every_few_of_the_critic():
     assert places[0] == places[2] != places[3] == places[5] != places[6]
 
 
+@pytest.mark.parametrize(("slack", "kept"), [(0.0, 3), (0.2, 5)])
+def test_the_last_weights_that_look_nearly_as_near_are_kept(slack: float, kept: int):
+    """Looks of 5, 3, 1, 1.3 and 1.1: the third is the best, the fifth within a fifth of it."""
+    looks = iter([5.0, 3.0, 1.0, 1.3, 1.1])
+    log = play(Corner(1.0), Corner(3.0), steps=5, validate=lambda module: next(looks), validate_every=1, slack=slack)
+    assert (log.best_step, log.best_loss) == (kept, dict(log.curve)[kept])
+
+
 def test_a_duel_that_is_no_number_is_an_error_and_so_are_two_lengths():
     with pytest.raises(JobError, match="The loss became nan at step 0"):
         play(Corner(1.0), Corner(math.nan))

@@ -84,7 +84,7 @@ def optimise(
     def turn(step: int) -> None:
         player.descend(batch_loss(module, step), step)
 
-    return _run([player], turn, seed, validate, validate_every, patience, checkpoint, progress or Silent())
+    return _run([player], turn, seed, validate, validate_every, patience, 0.0, checkpoint, progress or Silent())
 
 
 def duel(
@@ -100,13 +100,15 @@ def duel(
     validate: Callable[[nn.Module], float] | None = None,
     validate_every: int = 0,
     patience: int = 0,
+    slack: float = 0.0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> Log:
     """Train `maker` and `critic` in place, each by a loss of its own, and return the log. Both schedules have the same steps.
 
     A step is one of the critic, `critic_loss(maker, critic, step)`; after every `turns` of them the maker has one. A loss moves only the network
-    it is of. Averaged weights, looks at the selection split, best weights and the early stop are the maker's. The rest is as in `optimise`.
+    it is of. Averaged weights, looks at the selection split, best weights and the early stop are the maker's. With `slack`, the last weights
+    whose look was no more than that share worse than the best are kept. The rest is as in `optimise`.
     """
     if maker_schedule.steps != critic_schedule.steps:
         raise ValueError(f"the maker has {maker_schedule.steps} steps and the critic {critic_schedule.steps}")
@@ -118,7 +120,7 @@ def duel(
         if (step + 1) % turns == 0:
             players[0].descend(maker_loss(maker, critic, step), step)
 
-    return _run(players, turn, seed, validate, validate_every, patience, checkpoint, progress or Silent())
+    return _run(players, turn, seed, validate, validate_every, patience, slack, checkpoint, progress or Silent())
 
 
 class _Player:
@@ -150,6 +152,7 @@ def _run(
     validate: Callable[[nn.Module], float] | None,
     validate_every: int,
     patience: int,
+    slack: float,
     checkpoint: Path | None,
     progress: Progress,
 ) -> Log:
@@ -173,7 +176,7 @@ def _run(
                 _average(averaged, module, decay=min(schedule.ema, (1 + step) / (10 + step)))
             log.steps = step + 1
             if validate is not None and validate_every and ((step + 1) % validate_every == 0 or step + 1 == schedule.steps):
-                best = _check(averaged, validate, log, best)
+                best = _check(averaged, validate, log, best, slack)
                 done = _exhausted(log, validate_every, patience)
             progress.step(step + 1, schedule.steps)
             if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
@@ -186,7 +189,7 @@ def _run(
     return log
 
 
-def _check(module: nn.Module, validate: Callable[[nn.Module], float], log: Log, best: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+def _check(module: nn.Module, validate: Callable[[nn.Module], float], log: Log, best: dict[str, Tensor] | None, slack: float) -> dict[str, Tensor] | None:
     training = module.training
     module.eval()
     with torch.no_grad():
@@ -194,8 +197,9 @@ def _check(module: nn.Module, validate: Callable[[nn.Module], float], log: Log, 
     module.train(training)
     if not math.isfinite(loss):
         raise JobError(f"The loss on the selection split became {loss} at step {log.steps}.", fix="lower the learning rate")
+    least = min((seen for _, seen in log.curve), default=math.inf)
     log.curve.append((log.steps, loss))
-    if log.best_loss is None or loss < log.best_loss:
+    if loss < least or (slack and loss <= least + slack * abs(least)):
         log.best_loss, log.best_step = loss, log.steps
         return {k: v.detach().clone() for k, v in module.state_dict().items()}
     return best

@@ -75,7 +75,8 @@ class GAN(Private):
     ema: float = 0.1  # horizon of the averaged weights, as a share of the steps
     turns: int = 1  # steps of the critic for one of the maker
     checks: int = 20  # looks at the selection split in a whole fit
-    patience: int = 8  # looks without a nearer one before the fit ends; 0 for never
+    patience: int = 8  # looks without one that is as near, or nearly, before the fit ends; 0 for never
+    slack: float = 0.2  # the last weights that looked no more than this share farther than the nearest are kept: looks hardly see the finer grain of later ones
 
     def __post_init__(self) -> None:
         counts = (self.steps, self.batch, self.width, self.critic_width, self.side, self.codes, self.layers, self.penalty_every, self.turns, self.checks)
@@ -83,7 +84,7 @@ class GAN(Private):
             raise SettingError(f"There is no loss {self.loss!r}.", fix=suggest(self.loss, LOSSES))
         if min(counts) < 1 or self.width % GROUPS:
             raise SettingError("GAN settings are out of range.", fix="give counts of 1 or more, and a width that is a multiple of 8")
-        if not (0 <= self.lead < 1 and 0 <= self.change < 1 and 0 <= self.shake <= 1 and min(self.tie, self.penalty) >= 0):
+        if not (0 <= self.lead < 1 and 0 <= self.change < 1 and 0 <= self.shake <= 1 and min(self.tie, self.penalty, self.slack) >= 0):
             raise SettingError("GAN settings are out of range.", fix="give a lead and a change from 0 to below 1, a shake from 0 to 1, weights of 0 or more")
         self.check_privacy()
         if self.epsilon and (self.loss != "logistic" or self.lead or self.tie):
@@ -103,7 +104,7 @@ class GAN(Private):
             log = duel(
                 maker, critic, maker_loss=game.maker_loss, critic_loss=game.critic_loss, maker_schedule=self._schedule(self.lr, ema=self.ema),
                 critic_schedule=self._schedule(self.critic_lr, ema=0.0), turns=self.turns, seed=seed, validate=near.distance if near else None,
-                validate_every=max(1, self.steps // self.checks), patience=self.patience, checkpoint=checkpoint, progress=progress,
+                validate_every=max(1, self.steps // self.checks), patience=self.patience, slack=self.slack, checkpoint=checkpoint, progress=progress,
             )  # fmt: skip
         self._write(maker, folder)
         return {"parameters": _size(maker), "critic_parameters": _size(critic), **asdict(log)}
