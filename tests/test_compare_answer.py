@@ -189,6 +189,14 @@ def test_what_surely_hurts_is_named_and_never_advised() -> None:
     assert "hurt: vae at 10, gan at 10" in card.summary(study, both)[1]
 
 
+def test_what_measured_worse_is_not_advised_however_wide_its_interval() -> None:
+    """Each family's three replicates lie far apart around a loss of 3 points: nothing is sure, and nothing is advised."""
+    study = study_of(("vae", "gan"), per_class=(10,), seeds=3)
+    rows, pairs = told(study, table_of(study, lambda axis, cell: -0.03 + 0.3 * (cell.replicate - 1) if axis == "utility" else 0.3))
+    assert not any(r["hurts"] for r in rows) and all(r["axes"]["utility"]["value"] < 0 for r in rows)
+    assert all(a["code"] in ("below", "none_private") and not a["families"] for a in card.advice(study, rows, pairs))
+
+
 def test_advice_without_a_sure_gain_says_so() -> None:
     study = study_of(("vae", "gan"), per_class=(10,))
     rows, pairs = told(study, table_of(study, lambda axis, cell: 0.0, spread=0.05))

@@ -4,7 +4,7 @@ A point x, centred and scaled, is rounded to bfloat16; how far it moved, e, is k
 lies within e_i + e_j of that of the rounded ones, D. Their squared distance comes from a product whose dot is rounded to bfloat16 once
 more (u) and summed in float32 (v): it is wrong by at most w = u |2 x.y| + v |x||y|. Since |y| <= |x| + D, |2 x.y| is at most
 2 |x| (|x| + D) or D^2, whichever is more, and w needs the norm of one point only. Pairs which these bounds cannot rule out are computed
-in float32 and, where that leaves a doubt, in float64: every answer is that of float32 tiles (`nearest`), to the last bit. Where too many
+in float32 and, where that leaves a doubt, in float64: every distance is that of float32 tiles (`nearest`), to the last bit. Where too many
 pairs are left, as in noise of many dimensions or with many ties, `TooClose` is raised.
 
 Processors with dot products of bfloat16 take this product about twice as fast as one of float32; `quick` measures that.
@@ -28,7 +28,7 @@ UNIT = 2.0**-8  # rounding of bfloat16
 KEPT = 2**22  # numbers of a set that are kept rounded; larger sets are rounded again as they are met
 MOST = 32  # pairs left for each point, on average; beyond it float32 tiles are quicker
 LEAST = 1000  # points; fewer are done in no time
-LEAST_FEATURES = 128
+LEAST_FEATURES, MOST_FEATURES = 128, 2**14  # beyond, sums of float32 would need wider bounds
 PAIRS = 2**17  # numbers held at once where single pairs are computed
 MODERATE = 2.0**-40  # scale of features, and one over it, whose squares float32 holds
 GAIN = 1.5  # times as fast as float32 the product must be
@@ -61,7 +61,7 @@ def quick() -> bool:
 
 def worth_trying(n: int, d: int) -> bool:
     """Whether sets of up to n points of d features gain by it here."""
-    return n >= LEAST and d >= LEAST_FEATURES and quick()
+    return n >= LEAST and LEAST_FEATURES <= d <= MOST_FEATURES and quick()
 
 
 def _summing(d: int) -> float:

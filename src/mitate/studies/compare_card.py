@@ -25,7 +25,7 @@ SAID = {  # codes of advice, for the command line; the report has its own words
     "one": "ahead of the others", "alone": "the only one left", "tied": "not parted by the rule", "all_tied": "nothing parts any of them",
     "too_few": f"nothing can be told with fewer than {LEAST_INTERVAL} replicates", "none_private": "none: each leaks or was not attacked",
     "all_hurt": "none: synthetic images hurt", "none": "none was measured", "unasked": "none of its axes was asked for",
-    "no_gain": "no sure gain over real images alone", "leaks": "leaks: keep it inside",
+    "below": "none: what is left measured worse than real images alone", "no_gain": "no sure gain over real images alone", "leaks": "leaks: keep it inside",
 }  # fmt: skip
 
 
@@ -47,6 +47,10 @@ def _advice(study: Study, case: str, weights: Mapping[str, float], n: int, rows:
         return {**found, "code": "unasked"}
     if not open_rows:
         return {**found, "code": "none_private" if case == "privacy" else "all_hurt" if any(r["hurts"] for r in here) else "none"}
+    if "utility" in study.sizes["axes"]:  # a wide interval is no advice: what measured worse than real images alone is not named
+        open_rows = [r for r in open_rows if (r["axes"].get("utility", {}).get("value") or 0.0) >= 0]
+        if not open_rows:
+            return {**found, "code": "below"}
     if case == "utility" and "utility" in study.sizes["axes"]:
         open_rows = [r for r in open_rows if (r["axes"]["utility"]["low"] or 0) > 0]
         if not open_rows:

@@ -1,7 +1,7 @@
 """What a comparison is asked, and its plan: families of generators, numbers of real images, replicates; every integer and rule fixed first.
 
 The test split stays closed. Utility and robustness are measured on the hold-out, which no generator and no early stop has seen, so a pilot with
-the same images and seed can still confirm what a comparison suggests.
+the same images and seed can still confirm what a comparison suggests (unless it has fewer than 50 test images and uses all in turn).
 """
 
 from __future__ import annotations
