@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mitate.metrics.privacy import COPY
 from mitate.store import Entry, write_json
 from mitate.studies.compare_cells import Cell, CellJobs
 from mitate.studies.compare_planning import ComparePlan
-from mitate.studies.evidence import PICTURES, shown_rows, write_picture
+from mitate.studies.evidence import PICTURES, shown_synthetic, write_picture
 from mitate.study import Job
 from mitate.verbs import read_pixels
 
@@ -51,27 +51,12 @@ def write_samples(plan: ComparePlan, jobs: CellJobs, entries: Mapping[Job, Entry
         "generators": {},
     }
     for number, cell in enumerate(cells):
-        made, nearest, ratios = read_pixels(entries[jobs.synthetic(cell)]), *_nearest(entries[jobs.copies(cell)])
-        found["generators"][f"{cell.family} · {cell.n}"] = {
-            classes[k]: [
-                {
-                    "file": write_picture(fresh / f"synthetic-{number}" / f"{row:05d}.png", made.x[row], synthetic=True),
-                    "nearest": real_file(cell.n, int(nearest[row])),
-                    "ratio": float(ratios[row]),
-                    "copy": bool(ratios[row] < COPY),
-                }
-                for row in shown_rows(made.y, ratios, k)
-            ]
-            for k in shown
-        }
+        made, checked = read_pixels(entries[jobs.synthetic(cell)]), entries[jobs.copies(cell)]
+        place = fresh / f"synthetic-{number}"
+        found["generators"][f"{cell.family} · {cell.n}"] = shown_synthetic(made, checked, found["classes"], real_file=partial(real_file, cell.n), place=place)
     write_json(fresh / "samples.json", found)
     shutil.rmtree(folder / "samples", ignore_errors=True)
     fresh.rename(folder / "samples")
-
-
-def _nearest(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(entry.path("nearest.npz"), allow_pickle=False) as arrays:
-        return arrays["nearest"], arrays["ratios"]
 
 
 def _stored(plan: ComparePlan, digest: str) -> Entry:

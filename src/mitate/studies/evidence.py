@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from mitate import codec
+from mitate.generator import Pixels
 from mitate.images import Provenance, from_arrays
 from mitate.metrics.privacy import COPY
 from mitate.sets import write_images
@@ -50,20 +52,7 @@ def write_samples(state: State, store: Store, folder: Path) -> None:
         if images is None or check is None:
             continue
         made = read_pixels(images)
-        with np.load(check.path("nearest.npz"), allow_pickle=False) as arrays:
-            ratios, nearest = arrays["ratios"], arrays["nearest"]
-        found["generators"][generator] = {
-            classes[k]: [
-                {
-                    "file": write_picture(fresh / f"synthetic-{number}" / f"{row:05d}.png", made.x[row], synthetic=True),
-                    "nearest": real_file(int(nearest[row])),
-                    "ratio": float(ratios[row]),
-                    "copy": bool(ratios[row] < COPY),
-                }
-                for row in shown_rows(made.y, ratios, k)
-            ]
-            for k in shown
-        }
+        found["generators"][generator] = shown_synthetic(made, check, found["classes"], real_file=real_file, place=fresh / f"synthetic-{number}")
     write_json(fresh / "samples.json", found)
     shutil.rmtree(folder / "samples", ignore_errors=True)
     fresh.rename(folder / "samples")
@@ -123,7 +112,25 @@ def write_jobs(state: Ended, folder: Path) -> dict[str, float]:
     return seconds
 
 
-def shown_rows(y: np.ndarray, ratios: np.ndarray, k: int) -> list[int]:
+def shown_synthetic(made: Pixels, checked: Entry, shown: Sequence[str], *, real_file: Callable[[int], str], place: Path) -> dict[str, list[dict[str, Any]]]:
+    """The synthetic images of the first classes, `shown`, written to `place`, each with its nearest training image. checked: a result of the verb `copies`."""
+    with np.load(checked.path("nearest.npz"), allow_pickle=False) as arrays:
+        ratios, nearest = arrays["ratios"], arrays["nearest"]
+    return {
+        name: [
+            {
+                "file": write_picture(place / f"{row:05d}.png", made.x[row], synthetic=True),
+                "nearest": real_file(int(nearest[row])),
+                "ratio": float(ratios[row]),
+                "copy": bool(ratios[row] < COPY),
+            }
+            for row in _shown_rows(made.y, ratios, k)
+        ]
+        for k, name in enumerate(shown)
+    }
+
+
+def _shown_rows(y: np.ndarray, ratios: np.ndarray, k: int) -> list[int]:
     """The first images of a class and, in the last place, the one most like a training image: the worst case is always shown."""
     mine = np.flatnonzero(y == k)
     worst = int(mine[ratios[mine].argmin()])
