@@ -28,6 +28,7 @@ import numpy as np
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
+from bench_set import features, without_torchvision_operators
 from mitate.metrics import frechet, kernel, neighbours, vendi
 
 K = 5
@@ -61,14 +62,6 @@ def main() -> None:
                 line["floor"] = round(floor(given.n, given.d), 4)
                 line["ours"]["times_floor"] = round(line["ours"]["seconds"] / line["floor"], 2)
             print(json.dumps(line), flush=True)
-
-
-def features(n: int, d: int, dims: int) -> tuple[np.ndarray, np.ndarray]:
-    """float32 features whose spread falls off after `dims` columns, turned so that no column is special."""
-    rng = np.random.default_rng(0)
-    turn, _ = np.linalg.qr(rng.normal(size=(d, d)))
-    spread = np.where(np.arange(d) < dims, 1.0, 0.1)
-    return ((rng.normal(size=(n, d)) * spread) @ turn).astype(np.float32), ((0.95 * rng.normal(size=(n, d)) * spread) @ turn).astype(np.float32)
 
 
 def compare(calls: dict[str, Call], real: np.ndarray, fake: np.ndarray, repeats: int) -> dict[str, Any]:
@@ -163,7 +156,26 @@ def marks(apart: np.ndarray, real_radii: np.ndarray, fake_radii: np.ndarray) -> 
 
 
 def frechet_calls() -> dict[str, Call]:
-    return {"ours": frechet.frechet, "scipy sqrtm": sqrtm, "numpy eigvals": eigenvalues}
+    calls: dict[str, Call] = {"ours": frechet.frechet, "scipy sqrtm": sqrtm, "numpy eigvals": eigenvalues}
+    without_torchvision_operators()
+    if has("torch_fidelity"):
+        import torch
+        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+        def torch_fidelity(real: np.ndarray, fake: np.ndarray) -> float:
+            statistics_of = (fid_features_to_statistics(torch.from_numpy(points)) for points in (real, fake))
+            return float(fid_statistics_to_metric(*statistics_of, verbose=False)["frechet_inception_distance"])
+
+        calls["torch-fidelity"] = torch_fidelity
+    if has("pytorch_fid"):
+        from pytorch_fid.fid_score import calculate_frechet_distance
+
+        def pytorch_fid(real: np.ndarray, fake: np.ndarray) -> float:
+            moments = [part for points in (real, fake) for part in (points.mean(axis=0), np.cov(points, rowvar=False))]
+            return float(calculate_frechet_distance(*moments))
+
+        calls["pytorch-fid"] = pytorch_fid
+    return calls
 
 
 def sqrtm(real: np.ndarray, fake: np.ndarray) -> float:

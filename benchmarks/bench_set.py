@@ -138,7 +138,7 @@ def prdc() -> Call:
     return lambda real, fake: list(compute_prdc(real, fake, K).values())
 
 
-def _without_torchvision_operators() -> None:
+def without_torchvision_operators() -> None:
     """torchvision's own operators may not be built for this torch; none is called here."""
     import torch
 
@@ -153,7 +153,7 @@ def _without_torchvision_operators() -> None:
 def torch_fidelity() -> Call:
     import torch
 
-    _without_torchvision_operators()
+    without_torchvision_operators()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
@@ -170,7 +170,7 @@ def torch_fidelity() -> Call:
 
 
 def pytorch_fid() -> Call:
-    _without_torchvision_operators()
+    without_torchvision_operators()
     from pytorch_fid.fid_score import calculate_frechet_distance
 
     def call(real: np.ndarray, fake: np.ndarray) -> list[float]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 import cells
 from mitate import registry
@@ -89,20 +90,28 @@ class Real:
             data = np.load(folder / "fashion_mnist.npz", allow_pickle=False)
             order = np.random.default_rng(seed_of("looks", name)).permutation(len(data["x_train"]))
             x, y = data["x_train"][order][..., None], data["y_train"][order].astype(np.int64)
-            self.train, judge = Pixels(x[:11000], y[:11000], 10), Pixels(x[11000:], y[11000:], 10)
+            self.train, self.others = Pixels(x[:11000], y[:11000], 10), Pixels(x[11000:], y[11000:], 10)
             self.fresh = Pixels(data["x_test"][:4000][..., None], data["y_test"][:4000].astype(np.int64), 10)
         else:
             parts = [open_images(folder / name / part) for part in ("train", "test")]
             self.train, self.fresh = (Pixels(p.pixels(size=size, channels=3), p.y, len(p.classes)) for p in parts)
-            judge = Pixels(np.concatenate([self.train.x, self.fresh.x]), np.concatenate([self.train.y, self.fresh.y]), self.train.n_classes)
-        with torch_threads():
-            self.judge = train(
-                parse("real+augment"), lambda: small(shape=judge.x.shape[1:], n_classes=judge.n_classes), real=judge, synthetic=None,
-                training=Training(steps=JUDGE_STEPS, batch=64), seed=0,
-            )  # fmt: skip
-            self.ceiling = float((predict(self.judge, self.fresh.x).argmax(axis=1) == self.fresh.y).mean())
+            self.others = Pixels(np.concatenate([self.train.x, self.fresh.x]), np.concatenate([self.train.y, self.fresh.y]), self.train.n_classes)
         order = np.random.default_rng(seed_of("looks rows", name)).permutation(len(self.train.y))
         self.rows = [order[self.train.y[order] == k] for k in range(self.train.n_classes)]
+
+    @functools.cached_property
+    def judge(self) -> nn.Module:
+        """A classifier trained on images that no generator of these sizes sees; of the small sets on all there are."""
+        with torch_threads():
+            return train(
+                parse("real+augment"), lambda: small(shape=self.others.x.shape[1:], n_classes=self.others.n_classes), real=self.others, synthetic=None,
+                training=Training(steps=JUDGE_STEPS, batch=64), seed=0,
+            )  # fmt: skip
+
+    @functools.cached_property
+    def ceiling(self) -> float:
+        with torch_threads():
+            return float((predict(self.judge, self.fresh.x).argmax(axis=1) == self.fresh.y).mean())
 
     def parts(self, per_class: int, replicate: int) -> tuple[Pixels, Pixels]:
         """Images for the fit and a fifth of them to stop by, as `mitate fit` keeps."""

@@ -2,10 +2,11 @@
 
     python benchmarks/set_interval_coverage.py [--worlds 1.0] [--only gaussian-16] [--out benchmarks/results/set_interval_coverage.jsonl]
 
-One JSON line a setting and metric: truth, coverage and mean width of each method. Settings: Gaussian sets of 16 and 64 columns, alike or
-apart, and MobileNetV2 features of Fashion-MNIST from the folder MITATE_DATA (projected on 128 principal axes), beside the same kind of images
-blurred. Methods: draws without replacement of 80, 50 and 20 %, the delete-one jackknife, the bootstrap with replacement (by its
-quantiles, and by its deviation), and Wilson's or Student's interval over the images of one side, the other side taken as given.
+One JSON line a setting and metric: truth, coverage and mean width of each method; settings that are in the file are skipped.
+Settings: Gaussian sets of 16 and 64 columns, alike or apart, and MobileNetV2 features of Fashion-MNIST from the folder MITATE_DATA (projected on 128
+principal axes), beside the same kind of images blurred. Methods: draws without replacement of 80, 50 and 20 %, the delete-one jackknife, the
+bootstrap with replacement (by its quantiles, and by its deviation), and Wilson's or Student's interval over the images of one side, the other side
+taken as given.
 
 Numbers are computed on whole matrices of distances, which for hundreds of draws of one world is several times as fast as the package's own
 pass; the first world of each setting checks that both say the same. `width`: of the mean interval, over that of an interval that knows the
@@ -285,22 +286,21 @@ def main() -> None:
     if folder := os.environ.get("MITATE_DATA"):
         real, fake = populations(Path(folder), options.features)
         settings["clothing alike"], settings["clothing blurred"] = (photographs(real, real), (100, 300)), (photographs(real, fake), (100, 300, 1000))
-    lines = []
+    done = {(line["setting"], line["n"]) for line in map(json.loads, options.out.read_text().splitlines())} if options.out and options.out.exists() else set()
     for setting, (draw, sizes) in settings.items():
         if options.only not in setting:
             continue
-        for n in (size for size in sizes if options.n in (0, size)):
+        for n in (size for size in sizes if options.n in (0, size) and (setting, size) not in done):
             started = time.perf_counter()
             found = measure(setting, draw, n, max(2, round(WORLDS[n] * options.worlds))) if options.part != "excess" else []
             if n == 100 and "64" not in setting and options.part != "sets":
                 found += measure_excess(setting, draw, n, max(2, round(WORLDS[n] * options.worlds * 2 / 3)))
-            for line in found:
-                print(json.dumps(line), flush=True)
-            lines += found
-            print(f"# {setting} {n}: {time.perf_counter() - started:.0f} s", flush=True)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            text = "".join(json.dumps(line) + "\n" for line in found)
+            print(f"{text}# {setting} {n}: {time.perf_counter() - started:.0f} s", flush=True)
+            if options.out is not None:
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                with options.out.open("a") as file:
+                    file.write(text)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def clouds(*sets: np.ndarray, block: int) -> tuple[Cloud, ...]:
         centre = sets[0].mean(axis=0, dtype=np.float64)
         if any(s.dtype == np.float32 for s in sets):
             centre = centre.astype(np.float32).astype(np.float64)  # one centre for both types
-        reach = float(np.max([np.abs(s[i : i + block] - centre.astype(s.dtype)).max() for s in sets for i in range(0, len(s), block)]))
+        reach = float(np.max([np.abs(end - centre.astype(s.dtype)).max() for s in sets for end in (s.min(axis=0), s.max(axis=0))]))
     if not math.isfinite(reach):
         raise ValueError("features are not finite; fix: drop the rows with NaN or infinity")
     if reach and not LEAST_REACH < reach < 1 / LEAST_REACH:
