@@ -16,12 +16,12 @@ from mitate.studies.compare_table import HEADLINES, Table
 from mitate.study import Study
 
 
-def ranked(order: dict[str, int]) -> Values:
-    """Every axis ranks the families so: 0 is best on all of them."""
+def ranked(order: dict[str, int], *, auc: float = 0.6) -> Values:
+    """Every axis ranks the families so: 0 is best on all of them. auc: of the attack on 0, above chance or below."""
 
     def value(axis: str, cell: Cell) -> float:
         sign = 1 if HEADLINES[axis].better == "lower" else -1
-        return 0.2 + sign * 0.1 * order[cell.family]
+        return (auc if axis == "privacy" else 0.2) + sign * 0.1 * order[cell.family]
 
     return value
 
@@ -85,6 +85,17 @@ def test_better_means_lower_or_higher_as_the_axis_says() -> None:
     assert {p["axis"]: p["better"] for p in pairs} == dict.fromkeys(AXES, "vae")
 
 
+def test_an_attack_below_chance_is_no_more_private_than_one_at_chance() -> None:
+    study = study_of(("vae", "gan"), axes=("privacy",))
+    auc = {("vae", 10): 0.4, ("gan", 10): 0.5, ("vae", 50): 0.4, ("gan", 50): 0.7}
+    table = table_of(study, lambda _, cell: auc[cell.point] - 0.02)  # noise stays below chance where it started there
+    rows, pairs = told(study, table)
+    assert {p["n"]: p["better"] for p in pairs} == {10: None, 50: "vae"}
+    assert pairs[0]["value"] == pytest.approx(0, abs=0.01) and pairs[1]["value"] == pytest.approx(-0.18, abs=0.02)
+    assert rows[0]["axes"]["privacy"]["value"] == pytest.approx(0.38, abs=0.02), "the point tells what was measured"
+    assert claims(study, table)["memorisation vae"] == "cannot tell"
+
+
 def test_a_family_worse_on_every_axis_is_dominated() -> None:
     study = study_of()
     rows, pairs = told(study, table_of(study, ranked({"diffusion": 0, "gan": 1, "vae": 2})))
@@ -139,7 +150,7 @@ def test_what_stops_at_the_gate_keeps_its_privacy_and_says_why_of_the_rest() -> 
 
 def test_past_the_gate_a_leak_is_measured_marked_and_not_advised_for_privacy() -> None:
     study = study_of(("vae", "gan"), per_class=(10,), past=True)
-    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}), p=lambda _, cell: 0.001 if cell.family == "vae" else 0.5))
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2), p=lambda _, cell: 0.001 if cell.family == "vae" else 0.5))
     found = {a["case"]: a for a in card.advice(study, rows, pairs)}
     assert found["privacy"]["families"] == ["gan"] and found["privacy"]["code"] == "alone"
     assert found["utility"]["families"] == ["vae"] and "leaks" in found["utility"]["warnings"]
@@ -162,12 +173,15 @@ def test_each_use_case_has_its_own_order() -> None:
 
     def value(axis: str, cell: Cell) -> float:
         best = {"privacy": "vae", "efficiency": "vae", "utility": "diffusion", "robustness": "diffusion", "fidelity": "diffusion", "diversity": "diffusion"}
-        return ranked({"vae": 0, "diffusion": 1} if best[axis] == "vae" else {"vae": 1, "diffusion": 0})(axis, cell)
+        return ranked({"vae": 0, "diffusion": 1} if best[axis] == "vae" else {"vae": 1, "diffusion": 0}, auc=0.2)(axis, cell)
 
     rows, pairs = told(study, table_of(study, value))
     found = {a["case"]: a["families"] for a in card.advice(study, rows, pairs)}
     assert found["speed"] == ["vae"] and found["utility"] == found["own"] == ["diffusion"]
-    assert found["privacy"] == ["vae", "diffusion"], "0.5 of privacy against 0.5 of all else: the rule does not part them"
+    assert found["privacy"] == ["diffusion"], "no attack is above chance, so neither is more private, and all else decides"
+    tied = [{**p, "better": "vae"} if p["axis"] == "privacy" else p for p in pairs]
+    (privacy,) = [a["families"] for a in card.advice(study, rows, tied) if a["case"] == "privacy"]
+    assert privacy == ["vae", "diffusion"], "0.5 of privacy against 0.5 of all else: the rule does not part them"
 
 
 def test_families_that_cannot_be_told_apart_are_advised_together() -> None:
@@ -209,7 +223,7 @@ def test_advice_without_a_sure_gain_says_so() -> None:
 
 def test_a_use_whose_axes_were_not_asked_for_gets_no_advice() -> None:
     study = study_of(("vae", "gan"), per_class=(10,), axes=("privacy", "fidelity"))
-    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1})))
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2)))
     found = {a["case"]: a for a in card.advice(study, rows, pairs)}
     assert found["utility"]["code"] == found["speed"]["code"] == "unasked" and not found["utility"]["families"]
     assert found["privacy"]["families"] == ["vae"] and found["privacy"]["unused"] == ["utility", "diversity"]

@@ -34,6 +34,7 @@ WITHIN = {  # what a metric can be
 }  # fmt: skip
 TRAINED = ("utility", "robustness")  # axes with a classifier in them
 LOGGED = ("efficiency",)  # axes whose differences are ratios: means are geometric, intervals those of the logarithm
+CHANCE = 0.5  # AUC of an attack that guesses
 Point = tuple[str, int]
 
 
@@ -160,9 +161,15 @@ def within(metric: str, found: Interval) -> Interval:
     return replace(found, low=max(low, found.low), high=min(high, found.high))
 
 
+def counted_of(study: Study, table: Table, axis: str, point: Point) -> np.ndarray | None:
+    """What a comparison counts: the headline, but an attack below chance as one at chance. An attacker who does worse than guessing is no more private."""
+    values = headline_of(study, table, axis, point)
+    return values if values is None or axis != "privacy" else np.maximum(values, CHANCE)
+
+
 def paired(study: Study, table: Table, axis: str, a: Point, b: Point) -> Interval | None:
     """The interval of a less b within the same replicates; None where either was not measured."""
-    one, two = (headline_of(study, table, axis, point) for point in (a, b))
+    one, two = (counted_of(study, table, axis, point) for point in (a, b))
     return None if one is None or two is None else interval(one - two, groups=_groups(table, axis))
 
 
@@ -186,7 +193,7 @@ def _axis(study: Study, table: Table, axis: str, point: Point, *, stopped: bool)
         why = "stopped at the gate" if stopped and axis != "privacy" else next(told, "not every cell has a number")
         return {"metric": metric, "value": None, "low": None, "high": None, "replicates": None, "floor": None, "why": why}
     record = _unlogged(_record(within(metric, interval(values, groups=_groups(table, axis)))), axis)
-    floor = table.floors.get(metric) if axis in ("fidelity", "diversity") else {"privacy": 0.5, "utility": 0.0, "robustness": 0.0}.get(axis)
+    floor = table.floors.get(metric) if axis in ("fidelity", "diversity") else {"privacy": CHANCE, "utility": 0.0, "robustness": 0.0}.get(axis)
     return {"metric": metric, **record, "floor": floor, "why": ""}
 
 
@@ -194,7 +201,7 @@ def _above_chance(study: Study, table: Table, point: Point) -> bool:
     """Whether the attack's interval over replicates lies above chance. They share a hold-out, whose luck it does not hold, so it warns and does not stop."""
     values = headline_of(study, table, "privacy", point)
     found = None if values is None else interval(values)
-    return found is not None and found.high > found.low > 0.5
+    return found is not None and found.high > found.low > CHANCE
 
 
 def _groups(table: Table, axis: str) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mitate.settings import plain
-from mitate.studies.compare_answer import LEAST_INTERVAL, LOGGED, beside_of, headline_of, interval
+from mitate.studies.compare_answer import LEAST_INTERVAL, LOGGED, beside_of, counted_of, interval
 from mitate.studies.compare_cells import counted
 from mitate.studies.compare_table import Table
 from mitate.studies.spending import Prices
@@ -135,10 +135,10 @@ def _over(said: Sequence[str]) -> str:
 
 
 def _memorises(study: Study, table: Table, family: str) -> dict[str, Any]:
-    """The slope of the attack's AUC over ln(images a class), replicate by replicate: the subsets are nested."""
+    """The slope of the attack's AUC, chance at least, over ln(images a class), replicate by replicate: the subsets are nested."""
     sizes = study.sizes["per_class"]
     found: dict[str, Any] = {"claim": "memorisation", "family": family, "against": [], "said": "not asked", "where": {}, "slope": None}
-    values = [headline_of(study, table, "privacy", (family, n)) for n in sizes] if "privacy" in study.sizes["axes"] else []
+    values = [counted_of(study, table, "privacy", (family, n)) for n in sizes] if "privacy" in study.sizes["axes"] else []
     if len(sizes) < 2 or not values:
         return found
     if any(v is None for v in values):

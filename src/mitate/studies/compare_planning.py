@@ -279,7 +279,12 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
             + ("it is measured all the same and marked" if asked.past_the_gate else "all its cells there stop at the gate"),
         ))  # fmt: skip
     rules += [
-        ("told_apart", "measure", "two families differ on an axis where the 95 % interval of their paired differences lies on one side of 0"),
+        (
+            "told_apart",
+            "measure",
+            "two families differ on an axis where the 95 % interval of their paired differences lies on one side of 0; an attack below chance counts "
+            "as one at chance",
+        ),
         ("dominated", "measure", "a family is dominated where another one is better, by that interval, on every axis that either was measured on"),
         ("hurts", "measure", "synthetic images hurt where the 95 % interval of the gain lies below 0"),
         (
