@@ -221,6 +221,26 @@ def test_advice_without_a_sure_gain_says_so() -> None:
     assert all("no_gain" not in a["warnings"] for a in card.advice(study, rows, pairs) if a["families"])
 
 
+def test_a_dominated_family_is_not_advised_though_it_surely_beats_more_of_the_others() -> None:
+    """The GAN is the best on the only axis and so noisy that it surely beats the VAE alone, which surely beats the other four."""
+    study = study_of(("gan", "vae", "a", "b", "c", "d"), per_class=(10,), axes=("fidelity",), own={"fidelity": 1.0})
+    values = {"gan": 0.1, "vae": 0.2}
+    rows, pairs = told(study, table_of(study, lambda _, cell: values.get(cell.family, 0.5)))
+    pairs = [{**p, "better": None} if p["a"] == "gan" and p["b"] != "vae" else p for p in pairs]
+    own = next(a for a in card.advice(study, rows, pairs) if a["case"] == "own")
+    assert own["marks"]["vae"] > own["marks"]["gan"] and own["families"] == ["gan"] and own["code"] == "one" and "dominated" not in own["warnings"]
+
+
+def test_a_dominated_family_is_advised_with_a_word_where_what_dominates_it_is_left_out() -> None:
+    study = study_of(("vae", "gan"), per_class=(10,), past=True)
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}), p=lambda _, cell: 0.001 if cell.family == "vae" else 0.5))
+    rows = [{**r, "gate": {**r["gate"], "above_chance": False}} for r in rows]
+    found = {a["case"]: a for a in card.advice(study, rows, pairs)}
+    assert found["privacy"]["families"] == ["gan"] and "dominated" in found["privacy"]["warnings"]
+    assert found["utility"]["families"] == ["vae"] and "dominated" not in found["utility"]["warnings"]
+    assert "dominated by a family that is left out here" in "\n".join(card.lines({"fronts": ca.fronts(study, rows, pairs), "advice": list(found.values())}))
+
+
 def test_a_use_whose_axes_were_not_asked_for_gets_no_advice() -> None:
     study = study_of(("vae", "gan"), per_class=(10,), axes=("privacy", "fidelity"))
     rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2)))

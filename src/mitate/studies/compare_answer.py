@@ -106,20 +106,24 @@ def pairs(study: Study, table: Table) -> list[dict[str, Any]]:
 
 def fronts(study: Study, found: Sequence[Mapping[str, Any]], paired_rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """By number of images, the families that no other one dominates, and those that one does. found: `rows`; those stopped at the gate are in neither."""
-    told = {(p["n"], p["axis"], frozenset((p["a"], p["b"]))): p["better"] for p in paired_rows}
     fronts_found = []
     for n in study.sizes["per_class"]:
-        measured = {r["family"]: {a for a, v in r["axes"].items() if v["value"] is not None} for r in found if r["n"] == n and r["state"] == "measured"}
-        dominated = []
-        for family, axes in measured.items():
-            for other, others in measured.items():
-                all_axes = axes | others
-                if other != family and all_axes and all(told.get((n, axis, frozenset((family, other)))) == other for axis in all_axes):
-                    dominated.append({"family": family, "by": other})
-                    break
-        out = {d["family"] for d in dominated}
-        fronts_found.append({"n": n, "front": [f for f in measured if f not in out], "dominated": dominated})
+        over = dominators([r for r in found if r["n"] == n], paired_rows)
+        dominated = [{"family": family, "by": others[0]} for family, others in over.items() if others]
+        fronts_found.append({"n": n, "front": [f for f, others in over.items() if not others], "dominated": dominated})
     return fronts_found
+
+
+def dominators(here: Sequence[Mapping[str, Any]], paired_rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of each family measured at one number of images, those that dominate it. here: the `rows` of that number."""
+    measured = {r["family"]: {a for a, v in r["axes"].items() if v["value"] is not None} for r in here if r["state"] == "measured"}
+    told = {(p["axis"], frozenset((p["a"], p["b"]))): p["better"] for p in paired_rows if here and p["n"] == here[0]["n"]}
+
+    def dominates(other: str, family: str) -> bool:
+        axes = measured[family] | measured[other]
+        return other != family and bool(axes) and all(told.get((axis, frozenset((family, other)))) == other for axis in axes)
+
+    return {family: [other for other in measured if dominates(other, family)] for family in measured}
 
 
 # replicates -----------------------------------------------------------------------------------------------------------

@@ -292,7 +292,7 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
             "measure",
             "families are ordered by weight times the share of the others they surely beat less the share that surely beats them; what hurts is never "
             "advised, where utility comes first only what surely gains is, and where privacy matters neither is what leaks, was not attacked, or whose "
-            "attack's 95 % interval over replicates lies above chance",
+            "attack's 95 % interval over replicates lies above chance; nor is a family that one of those left dominates",
         ),
     ]
     codes = {"leaks": "leaks_past"} if asked.past_the_gate else {}
