@@ -249,6 +249,17 @@ def test_a_use_whose_axes_were_not_asked_for_gets_no_advice() -> None:
     assert found["privacy"]["families"] == ["vae"] and found["privacy"]["unused"] == ["utility", "diversity"]
 
 
+def test_advice_without_the_utility_axis_says_that_harm_is_unknown() -> None:
+    study = study_of(("vae", "gan"), per_class=(10,), axes=("privacy", "efficiency"))
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2)))
+    advised = [a for a in card.advice(study, rows, pairs) if a["families"]]
+    assert len(advised) == 2 and all(a["warnings"] == ["harm_unknown"] for a in advised)
+    assert "harm unknown: utility was not measured" in "\n".join(card.lines({"fronts": ca.fronts(study, rows, pairs), "advice": advised}))
+    whole = study_of(("vae", "gan"), per_class=(10,))
+    rows, pairs = told(whole, table_of(whole, ranked({"vae": 0, "gan": 1}, auc=0.2)))
+    assert not any("harm_unknown" in a["warnings"] for a in card.advice(whole, rows, pairs))
+
+
 def test_the_words_of_the_command_line_know_every_code() -> None:
     study = study_of()
     rows, pairs = told(study, table_of(study, ranked({"diffusion": 0, "gan": 1, "vae": 2})))

@@ -27,7 +27,7 @@ SAID = {  # codes of advice, for the command line; the report has its own words
     "too_few": f"nothing can be told with fewer than {LEAST_INTERVAL} replicates", "none_private": "none: each leaks or was not attacked",
     "all_hurt": "none: synthetic images hurt", "none": "none was measured", "unasked": "none of its axes was asked for",
     "below": "none: what is left measured worse than real images alone", "no_gain": "no sure gain over real images alone", "leaks": "leaks: keep it inside",
-    "dominated": "dominated by a family that is left out here",
+    "dominated": "dominated by a family that is left out here", "harm_unknown": "harm unknown: utility was not measured",
 }  # fmt: skip
 
 
@@ -63,9 +63,9 @@ def _advice(study: Study, case: str, weights: Mapping[str, float], n: int, rows:
     front = [name for name in names if not set(over[name]) & set(names)]
     best = max(marks[name] for name in front)
     chosen = [name for name in front if marks[name] >= best - 1e-12]
-    lows = [r["axes"].get("utility", {}).get("low") for r in open_rows if r["family"] in chosen]
-    gains = any(low is not None and low > 0 for low in lows)
-    warnings = [] if gains or "utility" not in study.sizes["axes"] else ["no_gain"]
+    gains = [r["axes"].get("utility", {}) for r in open_rows if r["family"] in chosen]
+    sure = any((gain.get("low") or 0) > 0 for gain in gains)
+    warnings = ["harm_unknown"] if any(gain.get("value") is None for gain in gains) else [] if sure else ["no_gain"]
     if case != "privacy" and any(r["gate"]["state"] == "leaks" for r in open_rows if r["family"] in chosen):
         warnings.append("leaks")
     if any(over[name] for name in chosen):
