@@ -14,6 +14,8 @@ import pytest
 import mitate as mi
 from mitate import cli, verbs
 from mitate.errors import DataError, SettingError
+from mitate.intake.listing import Listing, Readers
+from mitate.intake.opening import _listing_of
 from mitate.intake.splits import nested
 from mitate.report import words
 from mitate.report.html import write_report
@@ -21,7 +23,7 @@ from mitate.settings import plain
 from mitate.store import Store
 from mitate.studies import compare_cells
 from mitate.studies.compare_cells import AXES, Cell, CellJobs
-from mitate.studies.compare_planning import ComparePlan, check_asked
+from mitate.studies.compare_planning import Compare, ComparePlan, check_asked, plan_compare
 from mitate.study import Run
 from test_pilot import blobs
 
@@ -88,6 +90,31 @@ def test_a_subset_of_more_than_there_are_is_refused() -> None:
     with pytest.raises(DataError, match=r"21 training images a class are more than there are: low \(20\)") as wrong:
         nested(blobs(60, 0), 21, seed=0)
     assert wrong.value.fix == "ask for at most 20, or give more"
+
+
+def split_by_hand(**parts: tuple[int, int]) -> Listing:
+    """Splits of the user's own: images [start, end) of 240, whose plants have six images each."""
+    images = blobs(240, 0, groups=True)
+    listings = [_listing_of(images.subset(range(*ends)), split) for split, ends in parts.items()]
+    rows = tuple(row for one in listings for row in one.rows)
+    return Listing("blobs", rows, Readers(tuple(one.reader for one in listings), tuple(len(one.rows) for one in listings)), classes=images.classes)
+
+
+@pytest.mark.parametrize(
+    ("parts", "where"),
+    [
+        ({"train": (0, 123), "selection": (123, 180), "holdout": (180, 240)}, "the training images and in the selection split"),
+        ({"train": (0, 120), "selection": (120, 183), "holdout": (183, 240)}, "the selection split and in the hold-out"),
+        ({"holdout": (0, 63), "train": (63, 180), "selection": (180, 240)}, "the training images and in the hold-out"),
+        ({"holdout": (0, 57), "train": (57, 180), "selection": (180, 240)}, "the hold-out and in the test images"),
+    ],
+)
+def test_a_group_in_two_splits_is_refused(parts: dict[str, tuple[int, int]], where: str, tmp_path: Path) -> None:
+    asked = Compare(generators=("gaussian",), per_class=(5,), seeds=3, axes=CHEAP, features="pixels")
+    with pytest.raises(DataError, match=f"1 group is both in {where}, such as plant"):
+        plan_compare(asked, split_by_hand(**parts), store=Store(tmp_path / "store"), workers=1)
+    whole = split_by_hand(train=(0, 120), selection=(120, 180), holdout=(180, 240))
+    assert plan_compare(asked, whole, store=Store(tmp_path / "store"), workers=1).cells
 
 
 # the plan -------------------------------------------------------------------------------------------------------------

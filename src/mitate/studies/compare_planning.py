@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from mitate import registry
@@ -193,9 +194,11 @@ def _check_data(asked: Compare, data: Data, pool: ImageSet) -> None:
     if wants := {"utility", "robustness"} & set(asked.axes):
         if why := utility.why_not(pool, pool, splits.holdout):
             raise DataError(f"{' and '.join(sorted(wants))} cannot be measured: {why}.", fix="change the images, or leave these axes out with --axes")
-    both = {g for g in splits.train.groups or () if g} & {g for g in splits.holdout.groups or () if g}
-    if both:
-        raise DataError(f"{len(both)} groups are both in training and in the hold-out, such as {min(both)}.", fix="split by group")
+    parts = {"the training images": pool, "the selection split": splits.selection, "the hold-out": splits.holdout, "the test images": splits.test}
+    for (a, one), (b, two) in combinations(parts.items(), 2):
+        if both := {g for g in one.groups or () if g} & set(two.groups or ()):
+            said = "1 group is" if len(both) == 1 else f"{len(both)} groups are"
+            raise DataError(f"{said} both in {a} and in {b}, such as {min(both)}.", fix="keep all images of a group in one split")
 
 
 def _pool(data: Data) -> ImageSet:
