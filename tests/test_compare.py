@@ -132,6 +132,7 @@ def test_everything_is_fixed_before_the_run() -> None:
     assert len(plan.cells) == 2 * 2 * 3
     text = plan.cost()
     assert "3 subsets, 1 fit each, 1 training a fit" in text and "cells            12" in text and "gaussian " in text and "stay closed" in text
+    assert "of their images two subsets share " in text and " % at 5, " in text
 
 
 def test_no_cell_reads_a_test_image_and_generators_read_no_hold_out() -> None:

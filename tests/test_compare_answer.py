@@ -60,6 +60,31 @@ def test_a_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.93 <= hits / 600 <= 0.97
 
 
+@pytest.mark.parametrize("n", [10, 30])
+def test_a_widened_interval_covers_other_pools_and_the_plain_one_does_not(n: int) -> None:
+    """Means of subsets of a pool of 40 draws: the truth is the mean of all pools, 0."""
+    study = study_of(("vae",), per_class=(n,))
+    study.sizes["subsets"][str(n)]["shared"] = n / 40
+    wider = ca.pool_of(study, n)["wider"]
+    assert wider == pytest.approx(np.sqrt(1 + 5 * (n / 40) / (1 - n / 40)))
+    rng, plain, widened = np.random.default_rng(1), 0, 0
+    for _ in range(1500):
+        pool = rng.normal(size=40)
+        found = ca.interval(np.array([[rng.choice(pool, n, replace=False).mean()] for _ in range(5)]))
+        half = (found.high - found.low) / 2
+        plain, widened = plain + (abs(found.value) <= half), widened + (abs(found.value) <= wider * half)
+    assert plain / 1500 < 0.88 and 0.93 <= widened / 1500 <= 0.97
+
+
+def test_one_subset_and_whole_pools_have_no_widening() -> None:
+    study = study_of(("vae",), per_class=(10,))
+    for shared in (None, 1.0):
+        study.sizes["subsets"]["10"]["shared"] = shared
+        assert ca.pool_of(study, 10) == {"shared": shared, "wider": None}
+    study.sizes["subsets"]["10"]["shared"] = 0.0
+    assert ca.pool_of(study, 10)["wider"] == 1.0
+
+
 def test_fewer_than_three_replicates_tell_nothing() -> None:
     study = study_of(seeds=2)
     rows, pairs = told(study, table_of(study, ranked({"diffusion": 0, "gan": 1, "vae": 2})))

@@ -62,6 +62,15 @@ def test_japanese_pages_hold_no_english_sentence(made: Path, tmp_path: Path) -> 
     assert re.findall(r"(?:[A-Za-z]{2,}[ ,.]+){4,}", told) == []
 
 
+@pytest.mark.parametrize("lang", words.LANGUAGES)
+def test_the_card_tells_how_much_subsets_share_and_what_that_hides(tmp_path: Path, lang: str) -> None:
+    study = study_of(("vae", "gan"), per_class=(10, 50))
+    study.sizes["subsets"]["50"]["shared"] = 1.0
+    run, spoken = Run(make_comparison(tmp_path / "run", study=study, table=table_of(study, like_life))), words.load(lang)
+    text = text_of(write_report(run, lang=lang, out=tmp_path / "a.html"))
+    assert spoken("compare.pool", shared="5 %", wider="1.1") in text and spoken("compare.pool.same") in text
+
+
 def test_no_number_stands_over_all_axes(made: Path) -> None:
     answer = json.loads((made / "compare.json").read_text())
     assert not {"score", "rank", "total", "league"} & {key for row in answer["points"] for key in row}

@@ -2,7 +2,8 @@
 
 A *replicate* is a subset with its fits and trainings averaged. Numbers that are means over hold-out images (utility, robustness) vary with the
 replicate and with the images, so their intervals are two-way; all others are told for these hold-out images, by Student's t over replicates. With
-fewer than three replicates there is no interval, and nothing can be told.
+fewer than three replicates there is no interval, and nothing can be told. Subsets of one pool share images, so all intervals are for this pool: a point
+says how much wider they could be for another one (`pool_of`).
 
 Families are compared within the same subsets: paired differences. One is *dominated* only where another one is surely better on every axis that
 either was measured on. Each axis is its own 95 % interval, and all must agree, so no correction for their number is due (an intersection-union
@@ -81,11 +82,23 @@ def rows(study: Study, table: Table, leaks: Mapping[Point, Mapping[str, Any]]) -
         found.append({
             "family": family, "n": n, "kind": facts["kind"], "epsilon": facts["epsilon"] or None, "state": "stopped at the gate" if stopped else "measured",
             "gate": gate, "promise": next((dict(p) for cell, p in table.promises.items() if cell.point == (family, n)), None),
-            "images": study.sizes["subsets"][str(n)]["images"], "axes": axes, "beside": beside,
+            "images": study.sizes["subsets"][str(n)]["images"], "pool": pool_of(study, n), "axes": axes, "beside": beside,
             "hurts": gain.get("high") is not None and gain["high"] < 0,
             "spread": {axis: parts for axis in study.sizes["axes"] if (parts := spread(study, table, axis, (family, n)))},
         })  # fmt: skip
     return found
+
+
+def pool_of(study: Study, n: int) -> dict[str, float | None]:
+    """`shared`: the share of its images that a subset has in common with another one. `wider`: how many times as wide an interval would be at most that
+    holds for another pool; None with one subset, or where all are the same.
+
+    Where a number is a mean of what images add to it, and nothing else varies, replicates correlate by `shared` = s. Then the variance of their mean is
+    1 / R + s / (1 - s) times the variance between them, and not 1 / R (the form of Nadeau & Bengio 2003). What fits and trainings add is
+    not shared and needs no widening, so this is the most.
+    """
+    shared = study.sizes["subsets"][str(n)]["shared"]
+    return {"shared": shared, "wider": None if shared is None or shared >= 1 else math.sqrt(1 + study.sizes["seeds"] * shared / (1 - shared))}
 
 
 def pairs(study: Study, table: Table) -> list[dict[str, Any]]:

@@ -82,13 +82,15 @@ class ComparePlan:
     def cost(self) -> str:
         """What the comparison would take, in a few lines."""
         sizes, counts, found = self.study.sizes, self.study.data["images"], self.study.estimates
+        shared = ", ".join(f"{100 * facts['shared']:.0f} % at {n}" for n, facts in sizes["subsets"].items() if facts["shared"] is not None)
         told = [f"{name} {clock(found[f'family:{name}'])}" for name in sizes["families"]]
         lines = [
             f"real images      {counts['holdout']} hold-out, {counts['selection']} selection, {counts['test']} test (stay closed); "
             f"{len(self.study.data['classes'])} classes, {sizes['size']} px",
             f"families         {', '.join(sizes['families'])}; {sizes['synthetic_per_class']} synthetic images a class",
             f"images a class   {', '.join(map(str, sizes['per_class']))}",
-            f"replicates       {counted(sizes['seeds'], 'subset')}, {counted(sizes['fits'], 'fit')} each, {counted(sizes['trainings'], 'training')} a fit",
+            f"replicates       {counted(sizes['seeds'], 'subset')}, {counted(sizes['fits'], 'fit')} each, {counted(sizes['trainings'], 'training')} a fit"
+            + (f"; of their images two subsets share {shared}" if sizes["seeds"] > 1 else ""),
             f"axes             {', '.join(sizes['axes'])}" + ("" if "privacy" in sizes["axes"] else "; without privacy there is no gate"),
             f"cells            {len(self.cells)}",
             f"time             about {clock(found['wall'])} on {found['workers']:.0f} workers, if nothing leaks; one after another: {', '.join(told)}",
