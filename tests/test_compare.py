@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mitate.store import Store
 from mitate.studies import compare_cells
 from mitate.studies.compare_cells import AXES, Cell, CellJobs
 from mitate.studies.compare_planning import Compare, ComparePlan, check_asked, plan_compare
+from mitate.studies.compare_table import Table, _read_pace
 from mitate.study import Run
 from test_pilot import blobs
 
@@ -271,6 +273,18 @@ def test_every_axis_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {a["code"] for a in run.answer["advice"]} == {"too_few"} and not run.answer["pairs"]
     scores = [json.loads(line) for line in (run.folder / "scores.jsonl").read_text().splitlines()]
     assert {s["axis"] for s in scores} == set(AXES) and all(s["subject"].startswith("gaussian · 5 · r0 · f0") for s in scores)
+
+
+def test_a_fit_whose_earlier_parts_kept_no_time_has_no_efficiency(finished: tuple[Run, ComparePlan]) -> None:
+    _, plan = finished
+    jobs, table, cell = jobs_of(plan), Table(), plan.cells[0]
+    found = {job: plan.store.there(job.digest) for job in (jobs.fitted(cell), jobs.pace(cell)) if job is not None}
+    _read_pace(table, cell, jobs, found)
+    assert table.headline["efficiency"][cell] > 0
+    resumed = {job: replace(entry, result={**entry.result, "resumed": True}) for job, entry in found.items()}
+    other = Table()
+    _read_pace(other, cell, jobs, resumed)
+    assert not other.headline and other.whys[cell, "efficiency"].startswith("its fit was resumed")
 
 
 # the gate -------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -59,6 +59,7 @@ class Log:
     best_step: int = 0
     best_loss: float | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
+    earlier_seconds: float = 0.0  # of the steps before the last kill that a checkpoint kept
 
 
 def optimise(
@@ -163,7 +164,7 @@ def _run(
     averaged = copy.deepcopy(module) if schedule.ema else module
     log = Log()
     best: dict[str, Tensor] | None = None
-    start = 0
+    start, started = 0, time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         if checkpoint is not None and (state := _read(checkpoint)) is not None:
             start, log, best = _restore(state, players, averaged)
@@ -182,7 +183,8 @@ def _run(
                 done = _exhausted(log, validate_every, patience, lead)
             progress.step(step + 1, schedule.steps)
             if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _write(checkpoint, players, averaged if schedule.ema else None, best, log)
+                spent = log.earlier_seconds + time.perf_counter() - started
+                _write(checkpoint, players, averaged if schedule.ema else None, best, replace(log, earlier_seconds=spent))
                 saved = time.monotonic()
     if best is not None:
         module.load_state_dict(best)

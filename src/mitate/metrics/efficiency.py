@@ -18,6 +18,7 @@ from mitate.score import Metric
 
 BATCH = 64  # images
 BATCHES, SINGLES = 5, 20
+RESUMED = "its fit was resumed, and the time of earlier parts was not kept"
 
 OVER_BATCHES = "Student's t over batches of 64, after one to warm up"
 IMAGES_PER_SECOND = Metric("images_per_second", "efficiency", "higher", BATCH, OVER_BATCHES, "wall clock of one thread")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.metrics.efficiency import IMAGES_PER_SECOND, TRAINING
+from mitate.metrics.efficiency import IMAGES_PER_SECOND, RESUMED, TRAINING
 from mitate.metrics.kernel import KERNEL_DISTANCE
 from mitate.metrics.measures import Measure
 from mitate.metrics.membership import RATIO_AUC
@@ -144,6 +144,9 @@ def _read_pace(table: Table, cell: Cell, jobs: CellJobs, found: Mapping[Job, Ent
     fitted, paced = jobs.fitted(cell), jobs.pace(cell)
     if fitted is None or paced is None:
         table.whys[cell, "efficiency"] = "the images were made elsewhere"
+        return
+    if found[fitted].result.get("resumed"):
+        table.whys[cell, "efficiency"] = RESUMED
         return
     rows = {row["metric"]: row for row in found[paced].result["scores"]}
     table.scores += [Score(subject=cell.label, **row) for row in rows.values()]
