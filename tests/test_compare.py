@@ -287,6 +287,19 @@ def test_a_fit_whose_earlier_parts_kept_no_time_has_no_efficiency(finished: tupl
     assert not other.headline and other.whys[cell, "efficiency"].startswith("its fit was resumed")
 
 
+def test_efficiency_counts_what_a_fit_had_of_the_processor_and_not_what_it_waited(finished: tuple[Run, ComparePlan]) -> None:
+    run, plan = finished
+    jobs, cell = jobs_of(plan), plan.cells[0]
+    found = {job: plan.store.there(job.digest) for job in (jobs.fitted(cell), jobs.pace(cell)) if job is not None}
+    values = []
+    for waited in (0.0, 100.0):
+        table, times = Table(), {"cpu_seconds": 3.0, "seconds": 3.0 + waited, "images_per_cpu_second": 500.0}
+        _read_pace(table, cell, jobs, {job: replace(entry, result={**entry.result, **times}) for job, entry in found.items()})
+        values.append((table.headline["efficiency"][cell].item(), table.beside["training_seconds"][cell]))
+    assert values == [(5.0, 3.0), (5.0, 103.0)]
+    assert run.answer["cost"]["workers"] == 1 and run.answer["cost"]["fit_core_share"] > 0
+
+
 # the gate -------------------------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ def test_every_code_and_axis_has_words() -> None:
 @pytest.mark.parametrize("lang", words.LANGUAGES)
 def test_the_page_tells_advice_leaks_harm_price_and_the_published_ordering(made: Path, tmp_path: Path, lang: str) -> None:
     spoken, text = words.load(lang), text_of(write_report(Run(made), lang=lang, out=tmp_path / "a.html"))
+    assert spoken("compare.limits.workers", workers="2", share="97 %") in text
     for key in ("compare.card.title", "compare.case.own", "compare.warning.leaks", "compare.published.title", "compare.price.title", "compare.limits.confirm"):
         assert spoken(key) in text
     page = page_of(made, lang)

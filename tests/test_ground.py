@@ -111,7 +111,7 @@ def test_a_result_that_failed_leaves_nothing_but_its_checkpoint(tmp_path: Path) 
 
 def test_seconds_are_those_of_all_parts_or_the_result_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, store = [0.0], Store(tmp_path / "s")
-    monkeypatch.setattr(mitate.store, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(mitate.store, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2))
 
     def work(facts: dict[str, Any], *, killed: bool = False) -> Any:
         def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
@@ -123,8 +123,15 @@ def test_seconds_are_those_of_all_parts_or_the_result_is_resumed(tmp_path: Path,
 
         return build
 
-    assert store.make(Asked("write", 1, {"whole": 1}), work({"earlier_seconds": 0.0})).result == {"seconds": 5.0, "files": {}}
-    for facts, told in (({"earlier_seconds": 4.0}, {"seconds": 9.0}), ({}, {"seconds": 5.0, "resumed": True})):
+    assert store.make(Asked("write", 1, {"whole": 1}), work({"earlier_seconds": 0.0, "earlier_cpu_seconds": 0.0})).result == {
+        "seconds": 5.0,
+        "cpu_seconds": 2.5,
+        "files": {},
+    }
+    for facts, told in (
+        ({"earlier_seconds": 4.0, "earlier_cpu_seconds": 3.0}, {"seconds": 9.0, "cpu_seconds": 5.5}),
+        ({}, {"seconds": 5.0, "cpu_seconds": 2.5, "resumed": True}),
+    ):
         asked = Asked("write", 1, facts)
         with pytest.raises(RuntimeError):
             store.make(asked, work(facts, killed=True))

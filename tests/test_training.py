@@ -160,7 +160,7 @@ def test_seconds_of_every_part_that_a_checkpoint_kept_are_told_after_two_kills(t
     """A clock that a step moves by a second: killed in step 7, then in step 9, what was lost is not counted."""
     monkeypatch.setattr(mitate.fitting, "CHECKPOINT_SECONDS", 0.0)
     now = [100.0]
-    monkeypatch.setattr(mitate.fitting, "time", SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0]))
+    monkeypatch.setattr(mitate.fitting, "time", SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0], process_time=lambda: now[0] / 2))
 
     class Kill:
         def __init__(self, at: int) -> None:
@@ -179,7 +179,7 @@ def test_seconds_of_every_part_that_a_checkpoint_kept_are_told_after_two_kills(t
         with pytest.raises(KeyboardInterrupt):
             fit(at)
     log, before = fit(0), now[0]
-    assert log.steps == 12 and log.earlier_seconds == 8.0 and before - 100 == 12 + 2
+    assert log.steps == 12 and (log.earlier_seconds, log.earlier_cpu_seconds) == (8.0, 4.0) and before - 100 == 12 + 2
 
 
 # augmentation

@@ -176,7 +176,7 @@ def pace(work: Work) -> dict[str, Any]:
     rows.append(_number(ef.PARAMETERS, parameters, n=1) if parameters else _missing(ef.PARAMETERS, "it has no weights file"))
     passes = _evaluations(generator, draw)
     rows.append(_number(ef.EVALUATIONS, passes, n=SEEN) if passes else _missing(ef.EVALUATIONS, "it has no network that could be counted"))
-    return {"scores": rows}
+    return {"scores": rows, "images_per_cpu_second": found.images_per_cpu_second}
 
 
 def stress(work: Work) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Log:
     best_loss: float | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
     earlier_seconds: float = 0.0  # of the steps before the last kill that a checkpoint kept
+    earlier_cpu_seconds: float = 0.0  # the same of the processor
 
 
 def optimise(
@@ -164,7 +165,7 @@ def _run(
     averaged = copy.deepcopy(module) if schedule.ema else module
     log = Log()
     best: dict[str, Tensor] | None = None
-    start, started = 0, time.perf_counter()
+    start, started, started_cpu = 0, time.perf_counter(), time.process_time()
     with torch.random.fork_rng(devices=[]):
         if checkpoint is not None and (state := _read(checkpoint)) is not None:
             start, log, best = _restore(state, players, averaged)
@@ -184,7 +185,9 @@ def _run(
             progress.step(step + 1, schedule.steps)
             if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 spent = log.earlier_seconds + time.perf_counter() - started
-                _write(checkpoint, players, averaged if schedule.ema else None, best, replace(log, earlier_seconds=spent))
+                spent_cpu = log.earlier_cpu_seconds + time.process_time() - started_cpu
+                kept = replace(log, earlier_seconds=spent, earlier_cpu_seconds=spent_cpu)
+                _write(checkpoint, players, averaged if schedule.ema else None, best, kept)
                 saved = time.monotonic()
     if best is not None:
         module.load_state_dict(best)

@@ -376,7 +376,15 @@ class ComparePage(Record, Measures):
         worst = max((s for s in shared if s is not None), default=None)
         features = say_flat(as_mapping(self.sizes_of.get("extractor"))) or self.w("missing.recorded")
         values = {"features": features, "shared": self.w("missing.recorded") if worst is None else say_share(round(worst, 2))}
-        return [self.w.get(f"compare.limits.{key}", "", values) for key in keys]
+        return [self.w.get(f"compare.limits.{key}", "", values) for key in keys] + self._beside
+
+    @property
+    def _beside(self) -> list[str]:
+        """How many jobs ran at once, and what was left to a fit."""
+        workers, share = as_number(self.cost.get("workers")), as_number(self.cost.get("fit_core_share"))
+        if workers is None or share is None or "efficiency" not in self.axes:
+            return []
+        return [self.w("compare.limits.workers", workers=say_count(workers), share=say_share(round(share, 2)))]
 
     @property
     def not_measured(self) -> list[tuple[str, str]]:
