@@ -93,7 +93,7 @@ def make_comparison(folder: Path, *, study: Study | None = None, table: Table | 
     found = answer(SimpleNamespace(study=study), table)  # type: ignore[arg-type]
     found["cost"] = {
         "seconds": {"fit": 300.0, "train": 200.0, "likeness": 100.0}, "machine_seconds": 600.0, "reused_seconds": 0.0, "wall_seconds": 320.0,
-        "synthetic_images": 60_000, "money": None,
+        "synthetic_images": 60_000, "money": None, "workers": 2, "fit_core_share": 0.97,
     }  # fmt: skip
     write_json(folder / "study.json", study)
     write_json(folder / "machine.json", {"system": "Linux", "processor": "made up", "cores": 2, "python": "3.11.9", "command": "mitate compare leaves/"})

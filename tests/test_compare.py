@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import mitate as mi
 from mitate import cli, verbs
 from mitate.errors import DataError, SettingError
+from mitate.intake.listing import Listing, Readers
+from mitate.intake.opening import _listing_of
 from mitate.intake.splits import nested
 from mitate.report import words
 from mitate.report.html import write_report
@@ -21,7 +24,8 @@ from mitate.settings import plain
 from mitate.store import Store
 from mitate.studies import compare_cells
 from mitate.studies.compare_cells import AXES, Cell, CellJobs
-from mitate.studies.compare_planning import ComparePlan, check_asked
+from mitate.studies.compare_planning import Compare, ComparePlan, check_asked, plan_compare
+from mitate.studies.compare_table import Table, _read_pace
 from mitate.study import Run
 from test_pilot import blobs
 
@@ -90,6 +94,31 @@ def test_a_subset_of_more_than_there_are_is_refused() -> None:
     assert wrong.value.fix == "ask for at most 20, or give more"
 
 
+def split_by_hand(**parts: tuple[int, int]) -> Listing:
+    """Splits of the user's own: images [start, end) of 240, whose plants have six images each."""
+    images = blobs(240, 0, groups=True)
+    listings = [_listing_of(images.subset(range(*ends)), split) for split, ends in parts.items()]
+    rows = tuple(row for one in listings for row in one.rows)
+    return Listing("blobs", rows, Readers(tuple(one.reader for one in listings), tuple(len(one.rows) for one in listings)), classes=images.classes)
+
+
+@pytest.mark.parametrize(
+    ("parts", "where"),
+    [
+        ({"train": (0, 123), "selection": (123, 180), "holdout": (180, 240)}, "the training images and in the selection split"),
+        ({"train": (0, 120), "selection": (120, 183), "holdout": (183, 240)}, "the selection split and in the hold-out"),
+        ({"holdout": (0, 63), "train": (63, 180), "selection": (180, 240)}, "the training images and in the hold-out"),
+        ({"holdout": (0, 57), "train": (57, 180), "selection": (180, 240)}, "the hold-out and in the test images"),
+    ],
+)
+def test_a_group_in_two_splits_is_refused(parts: dict[str, tuple[int, int]], where: str, tmp_path: Path) -> None:
+    asked = Compare(generators=("gaussian",), per_class=(5,), seeds=3, axes=CHEAP, features="pixels")
+    with pytest.raises(DataError, match=f"1 group is both in {where}, such as plant"):
+        plan_compare(asked, split_by_hand(**parts), store=Store(tmp_path / "store"), workers=1)
+    whole = split_by_hand(train=(0, 120), selection=(120, 180), holdout=(180, 240))
+    assert plan_compare(asked, whole, store=Store(tmp_path / "store"), workers=1).cells
+
+
 # the plan -------------------------------------------------------------------------------------------------------------
 
 
@@ -105,6 +134,7 @@ def test_everything_is_fixed_before_the_run() -> None:
     assert len(plan.cells) == 2 * 2 * 3
     text = plan.cost()
     assert "3 subsets, 1 fit each, 1 training a fit" in text and "cells            12" in text and "gaussian " in text and "stay closed" in text
+    assert "of their images two subsets share " in text and " % at 5, " in text
 
 
 def test_no_cell_reads_a_test_image_and_generators_read_no_hold_out() -> None:
@@ -243,6 +273,31 @@ def test_every_axis_of_one_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {a["code"] for a in run.answer["advice"]} == {"too_few"} and not run.answer["pairs"]
     scores = [json.loads(line) for line in (run.folder / "scores.jsonl").read_text().splitlines()]
     assert {s["axis"] for s in scores} == set(AXES) and all(s["subject"].startswith("gaussian · 5 · r0 · f0") for s in scores)
+
+
+def test_a_fit_whose_earlier_parts_kept_no_time_has_no_efficiency(finished: tuple[Run, ComparePlan]) -> None:
+    _, plan = finished
+    jobs, table, cell = jobs_of(plan), Table(), plan.cells[0]
+    found = {job: plan.store.there(job.digest) for job in (jobs.fitted(cell), jobs.pace(cell)) if job is not None}
+    _read_pace(table, cell, jobs, found)
+    assert table.headline["efficiency"][cell] > 0
+    resumed = {job: replace(entry, result={**entry.result, "resumed": True}) for job, entry in found.items()}
+    other = Table()
+    _read_pace(other, cell, jobs, resumed)
+    assert not other.headline and other.whys[cell, "efficiency"].startswith("its fit was resumed")
+
+
+def test_efficiency_counts_what_a_fit_had_of_the_processor_and_not_what_it_waited(finished: tuple[Run, ComparePlan]) -> None:
+    run, plan = finished
+    jobs, cell = jobs_of(plan), plan.cells[0]
+    found = {job: plan.store.there(job.digest) for job in (jobs.fitted(cell), jobs.pace(cell)) if job is not None}
+    values = []
+    for waited in (0.0, 100.0):
+        table, times = Table(), {"cpu_seconds": 3.0, "seconds": 3.0 + waited, "images_per_cpu_second": 500.0}
+        _read_pace(table, cell, jobs, {job: replace(entry, result={**entry.result, **times}) for job, entry in found.items()})
+        values.append((table.headline["efficiency"][cell].item(), table.beside["training_seconds"][cell]))
+    assert values == [(5.0, 3.0), (5.0, 103.0)]
+    assert run.answer["cost"]["workers"] == 1 and run.answer["cost"]["fit_core_share"] > 0
 
 
 # the gate -------------------------------------------------------------------------------------------------------------

@@ -16,12 +16,12 @@ from mitate.studies.compare_table import HEADLINES, Table
 from mitate.study import Study
 
 
-def ranked(order: dict[str, int]) -> Values:
-    """Every axis ranks the families so: 0 is best on all of them."""
+def ranked(order: dict[str, int], *, auc: float = 0.6) -> Values:
+    """Every axis ranks the families so: 0 is best on all of them. auc: of the attack on 0, above chance or below."""
 
     def value(axis: str, cell: Cell) -> float:
         sign = 1 if HEADLINES[axis].better == "lower" else -1
-        return 0.2 + sign * 0.1 * order[cell.family]
+        return (auc if axis == "privacy" else 0.2) + sign * 0.1 * order[cell.family]
 
     return value
 
@@ -60,6 +60,31 @@ def test_a_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.93 <= hits / 600 <= 0.97
 
 
+@pytest.mark.parametrize("n", [10, 30])
+def test_a_widened_interval_covers_other_pools_and_the_plain_one_does_not(n: int) -> None:
+    """Means of subsets of a pool of 40 draws: the truth is the mean of all pools, 0."""
+    study = study_of(("vae",), per_class=(n,))
+    study.sizes["subsets"][str(n)]["shared"] = n / 40
+    wider = ca.pool_of(study, n)["wider"]
+    assert wider == pytest.approx(np.sqrt(1 + 5 * (n / 40) / (1 - n / 40)))
+    rng, plain, widened = np.random.default_rng(1), 0, 0
+    for _ in range(1500):
+        pool = rng.normal(size=40)
+        found = ca.interval(np.array([[rng.choice(pool, n, replace=False).mean()] for _ in range(5)]))
+        half = (found.high - found.low) / 2
+        plain, widened = plain + (abs(found.value) <= half), widened + (abs(found.value) <= wider * half)
+    assert plain / 1500 < 0.88 and 0.93 <= widened / 1500 <= 0.97
+
+
+def test_one_subset_and_whole_pools_have_no_widening() -> None:
+    study = study_of(("vae",), per_class=(10,))
+    for shared in (None, 1.0):
+        study.sizes["subsets"]["10"]["shared"] = shared
+        assert ca.pool_of(study, 10) == {"shared": shared, "wider": None}
+    study.sizes["subsets"]["10"]["shared"] = 0.0
+    assert ca.pool_of(study, 10)["wider"] == 1.0
+
+
 def test_fewer_than_three_replicates_tell_nothing() -> None:
     study = study_of(seeds=2)
     rows, pairs = told(study, table_of(study, ranked({"diffusion": 0, "gan": 1, "vae": 2})))
@@ -83,6 +108,17 @@ def test_better_means_lower_or_higher_as_the_axis_says() -> None:
     study = study_of(("vae", "gan"), per_class=(10,))
     _, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1})))
     assert {p["axis"]: p["better"] for p in pairs} == dict.fromkeys(AXES, "vae")
+
+
+def test_an_attack_below_chance_is_no_more_private_than_one_at_chance() -> None:
+    study = study_of(("vae", "gan"), axes=("privacy",))
+    auc = {("vae", 10): 0.4, ("gan", 10): 0.5, ("vae", 50): 0.4, ("gan", 50): 0.7}
+    table = table_of(study, lambda _, cell: auc[cell.point] - 0.02)  # noise stays below chance where it started there
+    rows, pairs = told(study, table)
+    assert {p["n"]: p["better"] for p in pairs} == {10: None, 50: "vae"}
+    assert pairs[0]["value"] == pytest.approx(0, abs=0.01) and pairs[1]["value"] == pytest.approx(-0.18, abs=0.02)
+    assert rows[0]["axes"]["privacy"]["value"] == pytest.approx(0.38, abs=0.02), "the point tells what was measured"
+    assert claims(study, table)["memorisation vae"] == "cannot tell"
 
 
 def test_a_family_worse_on_every_axis_is_dominated() -> None:
@@ -139,7 +175,7 @@ def test_what_stops_at_the_gate_keeps_its_privacy_and_says_why_of_the_rest() -> 
 
 def test_past_the_gate_a_leak_is_measured_marked_and_not_advised_for_privacy() -> None:
     study = study_of(("vae", "gan"), per_class=(10,), past=True)
-    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}), p=lambda _, cell: 0.001 if cell.family == "vae" else 0.5))
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2), p=lambda _, cell: 0.001 if cell.family == "vae" else 0.5))
     found = {a["case"]: a for a in card.advice(study, rows, pairs)}
     assert found["privacy"]["families"] == ["gan"] and found["privacy"]["code"] == "alone"
     assert found["utility"]["families"] == ["vae"] and "leaks" in found["utility"]["warnings"]
@@ -162,12 +198,15 @@ def test_each_use_case_has_its_own_order() -> None:
 
     def value(axis: str, cell: Cell) -> float:
         best = {"privacy": "vae", "efficiency": "vae", "utility": "diffusion", "robustness": "diffusion", "fidelity": "diffusion", "diversity": "diffusion"}
-        return ranked({"vae": 0, "diffusion": 1} if best[axis] == "vae" else {"vae": 1, "diffusion": 0})(axis, cell)
+        return ranked({"vae": 0, "diffusion": 1} if best[axis] == "vae" else {"vae": 1, "diffusion": 0}, auc=0.2)(axis, cell)
 
     rows, pairs = told(study, table_of(study, value))
     found = {a["case"]: a["families"] for a in card.advice(study, rows, pairs)}
     assert found["speed"] == ["vae"] and found["utility"] == found["own"] == ["diffusion"]
-    assert found["privacy"] == ["vae", "diffusion"], "0.5 of privacy against 0.5 of all else: the rule does not part them"
+    assert found["privacy"] == ["diffusion"], "no attack is above chance, so neither is more private, and all else decides"
+    tied = [{**p, "better": "vae"} if p["axis"] == "privacy" else p for p in pairs]
+    (privacy,) = [a["families"] for a in card.advice(study, rows, tied) if a["case"] == "privacy"]
+    assert privacy == ["vae", "diffusion"], "0.5 of privacy against 0.5 of all else: the rule does not part them"
 
 
 def test_families_that_cannot_be_told_apart_are_advised_together() -> None:
@@ -207,12 +246,43 @@ def test_advice_without_a_sure_gain_says_so() -> None:
     assert all("no_gain" not in a["warnings"] for a in card.advice(study, rows, pairs) if a["families"])
 
 
+def test_a_dominated_family_is_not_advised_though_it_surely_beats_more_of_the_others() -> None:
+    """The GAN is the best on the only axis and so noisy that it surely beats the VAE alone, which surely beats the other four."""
+    study = study_of(("gan", "vae", "a", "b", "c", "d"), per_class=(10,), axes=("fidelity",), own={"fidelity": 1.0})
+    values = {"gan": 0.1, "vae": 0.2}
+    rows, pairs = told(study, table_of(study, lambda _, cell: values.get(cell.family, 0.5)))
+    pairs = [{**p, "better": None} if p["a"] == "gan" and p["b"] != "vae" else p for p in pairs]
+    own = next(a for a in card.advice(study, rows, pairs) if a["case"] == "own")
+    assert own["marks"]["vae"] > own["marks"]["gan"] and own["families"] == ["gan"] and own["code"] == "one" and "dominated" not in own["warnings"]
+
+
+def test_a_dominated_family_is_advised_with_a_word_where_what_dominates_it_is_left_out() -> None:
+    study = study_of(("vae", "gan"), per_class=(10,), past=True)
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}), p=lambda _, cell: 0.001 if cell.family == "vae" else 0.5))
+    rows = [{**r, "gate": {**r["gate"], "above_chance": False}} for r in rows]
+    found = {a["case"]: a for a in card.advice(study, rows, pairs)}
+    assert found["privacy"]["families"] == ["gan"] and "dominated" in found["privacy"]["warnings"]
+    assert found["utility"]["families"] == ["vae"] and "dominated" not in found["utility"]["warnings"]
+    assert "dominated by a family that is left out here" in "\n".join(card.lines({"fronts": ca.fronts(study, rows, pairs), "advice": list(found.values())}))
+
+
 def test_a_use_whose_axes_were_not_asked_for_gets_no_advice() -> None:
     study = study_of(("vae", "gan"), per_class=(10,), axes=("privacy", "fidelity"))
-    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1})))
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2)))
     found = {a["case"]: a for a in card.advice(study, rows, pairs)}
     assert found["utility"]["code"] == found["speed"]["code"] == "unasked" and not found["utility"]["families"]
     assert found["privacy"]["families"] == ["vae"] and found["privacy"]["unused"] == ["utility", "diversity"]
+
+
+def test_advice_without_the_utility_axis_says_that_harm_is_unknown() -> None:
+    study = study_of(("vae", "gan"), per_class=(10,), axes=("privacy", "efficiency"))
+    rows, pairs = told(study, table_of(study, ranked({"vae": 0, "gan": 1}, auc=0.2)))
+    advised = [a for a in card.advice(study, rows, pairs) if a["families"]]
+    assert len(advised) == 2 and all(a["warnings"] == ["harm_unknown"] for a in advised)
+    assert "harm unknown: utility was not measured" in "\n".join(card.lines({"fronts": ca.fronts(study, rows, pairs), "advice": advised}))
+    whole = study_of(("vae", "gan"), per_class=(10,))
+    rows, pairs = told(whole, table_of(whole, ranked({"vae": 0, "gan": 1}, auc=0.2)))
+    assert not any("harm_unknown" in a["warnings"] for a in card.advice(whole, rows, pairs))
 
 
 def test_the_words_of_the_command_line_know_every_code() -> None:

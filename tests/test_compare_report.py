@@ -48,6 +48,7 @@ def test_every_code_and_axis_has_words() -> None:
 @pytest.mark.parametrize("lang", words.LANGUAGES)
 def test_the_page_tells_advice_leaks_harm_price_and_the_published_ordering(made: Path, tmp_path: Path, lang: str) -> None:
     spoken, text = words.load(lang), text_of(write_report(Run(made), lang=lang, out=tmp_path / "a.html"))
+    assert spoken("compare.limits.workers", workers="2", share="97 %") in text
     for key in ("compare.card.title", "compare.case.own", "compare.warning.leaks", "compare.published.title", "compare.price.title", "compare.limits.confirm"):
         assert spoken(key) in text
     page = page_of(made, lang)
@@ -60,6 +61,15 @@ def test_japanese_pages_hold_no_english_sentence(made: Path, tmp_path: Path) -> 
     text = text_of(write_report(Run(made), lang="ja", out=tmp_path / "a.html"))
     told = re.sub(r"\b(vae|gan|diffusion|epsilon|folder)\b", "-", text.split("mitate compare leaves/")[0])
     assert re.findall(r"(?:[A-Za-z]{2,}[ ,.]+){4,}", told) == []
+
+
+@pytest.mark.parametrize("lang", words.LANGUAGES)
+def test_the_card_tells_how_much_subsets_share_and_what_that_hides(tmp_path: Path, lang: str) -> None:
+    study = study_of(("vae", "gan"), per_class=(10, 50))
+    study.sizes["subsets"]["50"]["shared"] = 1.0
+    run, spoken = Run(make_comparison(tmp_path / "run", study=study, table=table_of(study, like_life))), words.load(lang)
+    text = text_of(write_report(run, lang=lang, out=tmp_path / "a.html"))
+    assert spoken("compare.pool", shared="5 %", wider="1.1") in text and spoken("compare.pool.same") in text
 
 
 def test_no_number_stands_over_all_axes(made: Path) -> None:

@@ -144,6 +144,22 @@ def test_the_last_weights_that_look_nearly_as_near_are_kept(slack: float, kept: 
     assert (log.best_step, log.best_loss) == (kept, dict(log.curve)[kept])
 
 
+@pytest.mark.parametrize(("lead", "steps"), [(0, 3), (4, 6), (9, 10)])
+def test_patience_does_not_run_while_the_maker_has_its_lead(lead: int, steps: int):
+    """Looks that only get worse after the first: two more end the duel, but none of the lead's."""
+    looks = iter(range(1, 11))
+    log = play(Corner(1.0), Corner(3.0), steps=10, validate=lambda module: float(next(looks)), validate_every=1, patience=2, lead=lead)
+    assert (log.steps, log.best_step) == (steps, 1)
+
+
+def test_a_fit_does_not_stop_in_its_lead(tmp_path, monkeypatch):
+    """A selection split that looks farther at every look, and patience for one: the critic still has its turn."""
+    looks = iter(range(1, 100))
+    monkeypatch.setattr(_Near, "distance", lambda self, maker: float(next(looks)))
+    _, facts = fitted(replace(TINY, lead=0.5, checks=12, patience=1), tmp_path)
+    assert facts["steps"] == 7, "six in the lead, and one look without a new best"
+
+
 def test_a_duel_that_is_no_number_is_an_error_and_so_are_two_lengths():
     with pytest.raises(JobError, match="The loss became nan at step 0"):
         play(Corner(1.0), Corner(math.nan))

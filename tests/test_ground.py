@@ -8,10 +8,12 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import mitate.store
 from mitate import registry
 from mitate.errors import DataError, MissingExtra, SettingError, StoreError
 from mitate.runtime import seed_of
@@ -105,6 +107,35 @@ def test_a_result_that_failed_leaves_nothing_but_its_checkpoint(tmp_path: Path) 
     assert store.get(asked) is None and list(store.objects()) == []
     assert (store.root / "partial" / asked.digest / "half").exists()
     assert not list((store.root / "building").iterdir())
+
+
+def test_seconds_are_those_of_all_parts_or_the_result_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, store = [0.0], Store(tmp_path / "s")
+    monkeypatch.setattr(mitate.store, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2))
+
+    def work(facts: dict[str, Any], *, killed: bool = False) -> Any:
+        def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+            (checkpoint / "half").write_text("x")
+            now[0] += 5.0
+            if killed:
+                raise RuntimeError("killed")
+            return facts
+
+        return build
+
+    assert store.make(Asked("write", 1, {"whole": 1}), work({"earlier_seconds": 0.0, "earlier_cpu_seconds": 0.0})).result == {
+        "seconds": 5.0,
+        "cpu_seconds": 2.5,
+        "files": {},
+    }
+    for facts, told in (
+        ({"earlier_seconds": 4.0, "earlier_cpu_seconds": 3.0}, {"seconds": 9.0, "cpu_seconds": 5.5}),
+        ({}, {"seconds": 5.0, "cpu_seconds": 2.5, "resumed": True}),
+    ):
+        asked = Asked("write", 1, facts)
+        with pytest.raises(RuntimeError):
+            store.make(asked, work(facts, killed=True))
+        assert store.make(asked, work(facts)).result == {**told, "files": {}}
 
 
 def test_two_writers_of_one_result_both_get_it(tmp_path: Path) -> None:

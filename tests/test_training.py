@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 import mitate.fitting
 from mitate.codec import decode
 from mitate.errors import DataError, JobError, MissingExtra, SettingError
-from mitate.fitting import Schedule, optimise
+from mitate.fitting import Log, Schedule, optimise
 from mitate.generator import Pixels
 from mitate.recipe import RECIPES, parse
 from mitate.runtime import torch_threads
@@ -153,6 +154,32 @@ def test_the_best_weights_on_the_selection_split_are_kept() -> None:
         layer, lambda m, s: m(torch.ones(1, 1)).sum(), Schedule(steps=60, lr=0.1), seed=0, validate=validate, validate_every=10, patience=3
     )  # fmt: skip
     assert (log.best_step, log.best_loss, log.steps) == (20, 1.0, 50) and torch.equal(layer.weight, seen[1])
+
+
+def test_seconds_of_every_part_that_a_checkpoint_kept_are_told_after_two_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that a step moves by a second: killed in step 7, then in step 9, what was lost is not counted."""
+    monkeypatch.setattr(mitate.fitting, "CHECKPOINT_SECONDS", 0.0)
+    now = [100.0]
+    monkeypatch.setattr(mitate.fitting, "time", SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0], process_time=lambda: now[0] / 2))
+
+    class Kill:
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def step(self, done: int, total: int, note: str = "") -> None:
+            now[0] += 1.0
+            if done == self.at:
+                raise KeyboardInterrupt
+
+    def fit(at: int) -> Log:
+        schedule, loss = Schedule(steps=12, lr=0.1), lambda m, step: m(torch.ones(1, 1)).sum()
+        return optimise(torch.nn.Linear(1, 1), loss, schedule, seed=0, checkpoint=tmp_path, progress=Kill(at))
+
+    for at in (7, 9):
+        with pytest.raises(KeyboardInterrupt):
+            fit(at)
+    log, before = fit(0), now[0]
+    assert log.steps == 12 and (log.earlier_seconds, log.earlier_cpu_seconds) == (8.0, 4.0) and before - 100 == 12 + 2
 
 
 # augmentation

@@ -166,7 +166,7 @@ def pace(work: Work) -> dict[str, Any]:
         _row(ef.IMAGES_PER_SECOND, found.images_per_second),
         _number(ef.LATENCY, found.latency_p50, n=ef.SINGLES),
         _number(ef.LATENCY_TAIL, found.latency_p95, n=ef.SINGLES),
-        _number(ef.TRAINING, entry.result["seconds"], n=1) if "seconds" in entry.result else _missing(ef.TRAINING, "the fit kept no time"),
+        _missing(ef.TRAINING, ef.RESUMED) if entry.result.get("resumed") else _number(ef.TRAINING, entry.result["seconds"], n=1),
         _number(ef.MEMORY, memory, n=ef.BATCH) if memory else _missing(ef.MEMORY, "drawing a batch did not raise the process's peak"),
     ]
     parameters = 0
@@ -176,7 +176,7 @@ def pace(work: Work) -> dict[str, Any]:
     rows.append(_number(ef.PARAMETERS, parameters, n=1) if parameters else _missing(ef.PARAMETERS, "it has no weights file"))
     passes = _evaluations(generator, draw)
     rows.append(_number(ef.EVALUATIONS, passes, n=SEEN) if passes else _missing(ef.EVALUATIONS, "it has no network that could be counted"))
-    return {"scores": rows}
+    return {"scores": rows, "images_per_cpu_second": found.images_per_cpu_second}
 
 
 def stress(work: Work) -> dict[str, Any]:

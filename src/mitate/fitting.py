@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -59,6 +59,8 @@ class Log:
     best_step: int = 0
     best_loss: float | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
+    earlier_seconds: float = 0.0  # of the steps before the last kill that a checkpoint kept
+    earlier_cpu_seconds: float = 0.0  # the same of the processor
 
 
 def optimise(
@@ -84,7 +86,7 @@ def optimise(
     def turn(step: int) -> None:
         player.descend(batch_loss(module, step), step)
 
-    return _run([player], turn, seed, validate, validate_every, patience, 0.0, checkpoint, progress or Silent())
+    return _run([player], turn, seed, validate, validate_every, patience, 0, 0.0, checkpoint, progress or Silent())
 
 
 def duel(
@@ -100,6 +102,7 @@ def duel(
     validate: Callable[[nn.Module], float] | None = None,
     validate_every: int = 0,
     patience: int = 0,
+    lead: int = 0,
     slack: float = 0.0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -107,8 +110,8 @@ def duel(
     """Train `maker` and `critic` in place, each by a loss of its own, and return the log. Both schedules have the same steps.
 
     A step is one of the critic, `critic_loss(maker, critic, step)`; after every `turns` of them the maker has one. A loss moves only the network
-    it is of. Averaged weights, looks at the selection split, best weights and the early stop are the maker's. With `slack`, the last weights
-    whose look was no more than that share worse than the best are kept. The rest is as in `optimise`.
+    it is of. Averaged weights, looks at the selection split, best weights and the early stop are the maker's. Patience does not run in the first
+    `lead` steps. With `slack`, the last weights whose look was no more than that share worse than the best are kept. The rest is as in `optimise`.
     """
     if maker_schedule.steps != critic_schedule.steps:
         raise ValueError(f"the maker has {maker_schedule.steps} steps and the critic {critic_schedule.steps}")
@@ -120,7 +123,7 @@ def duel(
         if (step + 1) % turns == 0:
             players[0].descend(maker_loss(maker, critic, step), step)
 
-    return _run(players, turn, seed, validate, validate_every, patience, slack, checkpoint, progress or Silent())
+    return _run(players, turn, seed, validate, validate_every, patience, lead, slack, checkpoint, progress or Silent())
 
 
 class _Player:
@@ -152,6 +155,7 @@ def _run(
     validate: Callable[[nn.Module], float] | None,
     validate_every: int,
     patience: int,
+    lead: int,
     slack: float,
     checkpoint: Path | None,
     progress: Progress,
@@ -161,12 +165,12 @@ def _run(
     averaged = copy.deepcopy(module) if schedule.ema else module
     log = Log()
     best: dict[str, Tensor] | None = None
-    start = 0
+    start, started, started_cpu = 0, time.perf_counter(), time.process_time()
     with torch.random.fork_rng(devices=[]):
         if checkpoint is not None and (state := _read(checkpoint)) is not None:
             start, log, best = _restore(state, players, averaged)
         saved = time.monotonic()
-        done = _exhausted(log, validate_every, patience)
+        done = _exhausted(log, validate_every, patience, lead)
         for step in range(start, schedule.steps):
             if done:
                 break
@@ -177,10 +181,13 @@ def _run(
             log.steps = step + 1
             if validate is not None and validate_every and ((step + 1) % validate_every == 0 or step + 1 == schedule.steps):
                 best = _check(averaged, validate, log, best, slack)
-                done = _exhausted(log, validate_every, patience)
+                done = _exhausted(log, validate_every, patience, lead)
             progress.step(step + 1, schedule.steps)
             if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                _write(checkpoint, players, averaged if schedule.ema else None, best, log)
+                spent = log.earlier_seconds + time.perf_counter() - started
+                spent_cpu = log.earlier_cpu_seconds + time.process_time() - started_cpu
+                kept = replace(log, earlier_seconds=spent, earlier_cpu_seconds=spent_cpu)
+                _write(checkpoint, players, averaged if schedule.ema else None, best, kept)
                 saved = time.monotonic()
     if best is not None:
         module.load_state_dict(best)
@@ -205,8 +212,8 @@ def _check(module: nn.Module, validate: Callable[[nn.Module], float], log: Log, 
     return best
 
 
-def _exhausted(log: Log, every: int, patience: int) -> bool:
-    return bool(patience and every and log.best_loss is not None and log.steps - log.best_step >= patience * every)
+def _exhausted(log: Log, every: int, patience: int, lead: int) -> bool:
+    return bool(patience and every and log.best_loss is not None and log.steps - max(log.best_step, lead) >= patience * every)
 
 
 @torch.no_grad()

@@ -102,7 +102,9 @@ class Store:
         """The result of `asked`: found, or made by `build(folder, checkpoint) -> result` and kept.
 
         `build` writes its files into `folder`; `checkpoint` is a folder that outlives a kill. A result another process finished
-        first is taken and ours dropped.
+        first is taken and ours dropped. `seconds` of the result, and `cpu_seconds` that this process had of a processor, are those of all parts of
+        the work: a `build` that goes on from a checkpoint tells `earlier_seconds` and `earlier_cpu_seconds`; where one that found a checkpoint does
+        not, the result is `resumed`, and its seconds are the last part's.
         """
         if entry := self.get(asked):
             return entry
@@ -112,11 +114,15 @@ class Store:
         with disk_errors(self.root):
             fresh.mkdir(parents=True)
             checkpoint.mkdir(parents=True, exist_ok=True)
+            begun = any(checkpoint.iterdir())
         try:
             with disk_errors(self.root):
-                started = time.perf_counter()
-                result = build(fresh, checkpoint)
-                result = {**result, "seconds": result.get("seconds", time.perf_counter() - started)}
+                started, started_cpu = time.perf_counter(), time.process_time()
+                result = dict(build(fresh, checkpoint))
+                resumed = {"resumed": True} if begun and not {"earlier_seconds", "earlier_cpu_seconds"} <= result.keys() else {}
+                seconds = result.pop("earlier_seconds", 0.0) + time.perf_counter() - started
+                cpu = result.pop("earlier_cpu_seconds", 0.0) + time.process_time() - started_cpu
+                result = {"seconds": seconds, "cpu_seconds": cpu, **resumed, **result}
                 result["files"] = {p.relative_to(fresh).as_posix(): file_digest(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
                 write_json(fresh / "asked.json", {**plain(asked), "digest": name})
                 write_json(fresh / "result.json", result)

@@ -369,7 +369,7 @@ VERBS: dict[str, Verb] = {
     "half": Verb(leaks.half, 1),
     "audit": Verb(leaks.audit, 1),
     "look": Verb(axes.look, 4),
-    "pace": Verb(axes.pace, 1),
+    "pace": Verb(axes.pace, 2),
     "train": Verb(_train, 1),
     "predict": Verb(_predict, 1),
     "stress": Verb(axes.stress, 3),

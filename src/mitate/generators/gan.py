@@ -54,7 +54,7 @@ class GAN(Private):
     is not looked at.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     steps: int = 600  # of the critic, the maker's lead included; 1 or more
     batch: int = 32  # images a step, and as many drawn ones
@@ -75,7 +75,7 @@ class GAN(Private):
     ema: float = 0.1  # horizon of the averaged weights, as a share of the steps
     turns: int = 1  # steps of the critic for one of the maker
     checks: int = 20  # looks at the selection split in a whole fit
-    patience: int = 8  # looks without one that is as near, or nearly, before the fit ends; 0 for never
+    patience: int = 8  # looks after the lead without one that is as near, or nearly, before the fit ends; 0 for never
     slack: float = 0.2  # the last weights that looked no more than this share farther than the nearest are kept: looks hardly see the finer grain of later ones
 
     def __post_init__(self) -> None:
@@ -104,7 +104,8 @@ class GAN(Private):
             log = duel(
                 maker, critic, maker_loss=game.maker_loss, critic_loss=game.critic_loss, maker_schedule=self._schedule(self.lr, ema=self.ema),
                 critic_schedule=self._schedule(self.critic_lr, ema=0.0), turns=self.turns, seed=seed, validate=near.distance if near else None,
-                validate_every=max(1, self.steps // self.checks), patience=self.patience, slack=self.slack, checkpoint=checkpoint, progress=progress,
+                validate_every=max(1, self.steps // self.checks), patience=self.patience,
+                lead=math.ceil(self.lead * self.steps), slack=self.slack, checkpoint=checkpoint, progress=progress,
             )  # fmt: skip
         self._write(maker, folder)
         return {"parameters": _size(maker), "critic_parameters": _size(critic), **asdict(log)}

@@ -18,6 +18,7 @@ from mitate.score import Metric
 
 BATCH = 64  # images
 BATCHES, SINGLES = 5, 20
+RESUMED = "its fit was resumed, and the time of earlier parts was not kept"
 
 OVER_BATCHES = "Student's t over batches of 64, after one to warm up"
 IMAGES_PER_SECOND = Metric("images_per_second", "efficiency", "higher", BATCH, OVER_BATCHES, "wall clock of one thread")
@@ -34,9 +35,10 @@ MEMORY = Metric("peak_memory", "efficiency", "lower", 1, "none", "bytes that dra
 
 @dataclass(frozen=True)
 class Pace:
-    """images_per_second over batches; latencies in seconds."""
+    """images_per_second over batches, and of a second that the process had of a processor; latencies in seconds."""
 
     images_per_second: Interval
+    images_per_cpu_second: float
     latency_p50: float
     latency_p95: float
 
@@ -44,12 +46,15 @@ class Pace:
 def pace(draw: Callable[[int], object], *, clock: Callable[[], float] = time.perf_counter, confidence: float = 0.95) -> Pace:
     """How fast `draw(n)` makes n images. It is called 5 times with 64 and 20 times with 1, in this order, after one call to warm up."""
     draw(BATCH)
+    started = time.process_time()
     rates = np.array([BATCH / _seconds(draw, BATCH, clock) for _ in range(BATCHES)])
+    cpu = time.process_time() - started
     singles = np.array([_seconds(draw, 1, clock) for _ in range(SINGLES)])
     half = quantile_t(0.5 + confidence / 2, BATCHES - 1) * float(rates.std(ddof=1)) / math.sqrt(BATCHES)
     value = float(rates.mean())
     p50, p95 = np.quantile(singles, [0.5, 0.95])
-    return Pace(Interval(value, max(0.0, value - half), value + half, BATCH * BATCHES), float(p50), float(p95))
+    busy = BATCH * BATCHES / cpu if cpu > 0 else value  # some systems tell the processor's time in steps of 16 ms only
+    return Pace(Interval(value, max(0.0, value - half), value + half, BATCH * BATCHES), busy, float(p50), float(p95))
 
 
 def _seconds(draw: Callable[[int], object], n: int, clock: Callable[[], float]) -> float:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mitate.report import charts
 from mitate.report.arms import Plot
 from mitate.report.axis import title
+from mitate.report.compare_rows import Advice, Case, Cell, Point
 from mitate.report.measure import POINTS, SECONDS, SHARE, Measures, unit_of
 from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_flat, say_p, say_share, say_signed
 from mitate.report.record import Record
@@ -22,47 +22,6 @@ from mitate.report.scarcity import Line, Place, scarcity
 AXES = ("privacy", "fidelity", "diversity", "utility", "robustness", "efficiency")
 DIRECTIONS = {"privacy": "lower", "fidelity": "lower", "efficiency": "lower", "diversity": "higher", "utility": "higher", "robustness": "higher"}
 SAID_TONES = {"holds": "ok", "does not hold": "bad"}
-
-
-@dataclass(frozen=True)
-class Advice:
-    """The advice of one use case at one number of images."""
-
-    n: str
-    families: str
-    said: str
-    warnings: tuple[str, ...]
-    tone: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """A use case with its advice."""
-
-    name: str
-    weights: str
-    rows: tuple[Advice, ...]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number with its interval, in a table."""
-
-    label: str
-    value: str
-    span: str
-    measured: bool = True
-
-
-@dataclass(frozen=True)
-class Point:
-    """A family at a number of images, as the table shows it."""
-
-    n: str
-    images: str
-    state: str
-    tone: str
-    cells: tuple[Cell, ...]
 
 
 class ComparePage(Record, Measures):
@@ -192,6 +151,18 @@ class ComparePage(Record, Measures):
         warnings = tuple(self.w(f"compare.warning.{name}") for name in as_list(facts.get("warnings")))
         tone = "unsure" if not families else "ok" if code in ("one", "alone") and not warnings else "unsure"
         return Advice(self._at(facts.get("n")), families or "–", self.w(f"compare.advice.{code}"), warnings, tone)
+
+    @property
+    def pools(self) -> list[str]:
+        """How much subsets share at each number of images, and what that hides of another pool."""
+        told = {row.get("n"): as_mapping(row.get("pool")) for row in self.points if as_number(as_mapping(row.get("pool")).get("shared")) is not None}
+        return [self.w("list", a=self._at(n), b=self._pool(pool)) for n, pool in told.items()]
+
+    def _pool(self, pool: Mapping[str, Any]) -> str:
+        shared, wider = as_number(pool.get("shared")), as_number(pool.get("wider"))
+        if wider is None:
+            return self.w("compare.pool.same")
+        return self.w("compare.pool", shared=say_share(round(shared or 0.0, 2)), wider=f"{wider:.1f}")
 
     def _or(self, names: Sequence[str]) -> str:
         text = ""
@@ -405,7 +376,15 @@ class ComparePage(Record, Measures):
         worst = max((s for s in shared if s is not None), default=None)
         features = say_flat(as_mapping(self.sizes_of.get("extractor"))) or self.w("missing.recorded")
         values = {"features": features, "shared": self.w("missing.recorded") if worst is None else say_share(round(worst, 2))}
-        return [self.w.get(f"compare.limits.{key}", "", values) for key in keys]
+        return [self.w.get(f"compare.limits.{key}", "", values) for key in keys] + self._beside
+
+    @property
+    def _beside(self) -> list[str]:
+        """How many jobs ran at once, and what was left to a fit."""
+        workers, share = as_number(self.cost.get("workers")), as_number(self.cost.get("fit_core_share"))
+        if workers is None or share is None or "efficiency" not in self.axes:
+            return []
+        return [self.w("compare.limits.workers", workers=say_count(workers), share=say_share(round(share, 2)))]
 
     @property
     def not_measured(self) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def _run(plan: ComparePlan, run: Run, *, workers: int | None, command: str) -> R
         found = engine.run([job for cell in open_cells for job in jobs.measures(cell)], done=progress.done)
         read_measures(table, open_cells, study, jobs, {**progress.entries, **found}, plan.store, plan.sets["holdout"])
     progress.line.close()
-    _finish(plan, run, table, jobs, progress, wall=time.monotonic() - started)
+    _finish(plan, run, table, jobs, progress, wall=time.monotonic() - started, workers=engine.workers)
     return run
 
 
@@ -95,7 +95,7 @@ def _past(plan: ComparePlan, table: Table) -> list[Cell]:
     return [cell for cell in plan.cells if leaks[cell.point]["state"] != "leaks"]
 
 
-def _finish(plan: ComparePlan, run: Run, table: Table, jobs: CellJobs, progress: Progress, *, wall: float) -> None:
+def _finish(plan: ComparePlan, run: Run, table: Table, jobs: CellJobs, progress: Progress, *, wall: float, workers: int) -> None:
     spent = write_jobs(progress, run.folder)
     write_samples(plan, jobs, progress.entries, run.folder)
     write_text(run.folder / "scores.jsonl", "".join(json.dumps(plain(score), ensure_ascii=False) + "\n" for score in table.scores))
@@ -106,8 +106,16 @@ def _finish(plan: ComparePlan, run: Run, table: Table, jobs: CellJobs, progress:
         "seconds": {verb: round(s, 1) for verb, s in sorted(spent.items())}, "machine_seconds": round(sum(spent.values()), 1),
         "reused_seconds": round(sum(float(e.result.get("seconds", 0)) for d, e in entries.items() if d in progress.reused), 1),
         "wall_seconds": round(wall, 1), "synthetic_images": made, "money": None,
+        "workers": max(1, workers), "fit_core_share": _core_share([e.result for job, e in _once(progress.entries) if job.verb == "fit"]),
     }  # fmt: skip
     write_json(run.answer_file, found)
+
+
+def _core_share(fits: Sequence[Mapping[str, Any]]) -> float | None:
+    """The share of their time, all together, in which fits had a core; None where there are none, or one kept no processor time."""
+    if not fits or any("cpu_seconds" not in fit for fit in fits):
+        return None
+    return float(sum(fit["cpu_seconds"] for fit in fits) / max(1e-9, sum(fit["seconds"] for fit in fits)))
 
 
 def answer(plan: ComparePlan, table: Table) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A *replicate* is a subset with its fits and trainings averaged. Numbers that are means over hold-out images (utility, robustness) vary with the
 replicate and with the images, so their intervals are two-way; all others are told for these hold-out images, by Student's t over replicates. With
-fewer than three replicates there is no interval, and nothing can be told.
+fewer than three replicates there is no interval, and nothing can be told. Subsets of one pool share images, so all intervals are for this pool: a point
+says how much wider they could be for another one (`pool_of`).
 
 Families are compared within the same subsets: paired differences. One is *dominated* only where another one is surely better on every axis that
 either was measured on. Each axis is its own 95 % interval, and all must agree, so no correction for their number is due (an intersection-union
@@ -34,6 +35,7 @@ WITHIN = {  # what a metric can be
 }  # fmt: skip
 TRAINED = ("utility", "robustness")  # axes with a classifier in them
 LOGGED = ("efficiency",)  # axes whose differences are ratios: means are geometric, intervals those of the logarithm
+CHANCE = 0.5  # AUC of an attack that guesses
 Point = tuple[str, int]
 
 
@@ -80,11 +82,23 @@ def rows(study: Study, table: Table, leaks: Mapping[Point, Mapping[str, Any]]) -
         found.append({
             "family": family, "n": n, "kind": facts["kind"], "epsilon": facts["epsilon"] or None, "state": "stopped at the gate" if stopped else "measured",
             "gate": gate, "promise": next((dict(p) for cell, p in table.promises.items() if cell.point == (family, n)), None),
-            "images": study.sizes["subsets"][str(n)]["images"], "axes": axes, "beside": beside,
+            "images": study.sizes["subsets"][str(n)]["images"], "pool": pool_of(study, n), "axes": axes, "beside": beside,
             "hurts": gain.get("high") is not None and gain["high"] < 0,
             "spread": {axis: parts for axis in study.sizes["axes"] if (parts := spread(study, table, axis, (family, n)))},
         })  # fmt: skip
     return found
+
+
+def pool_of(study: Study, n: int) -> dict[str, float | None]:
+    """`shared`: the share of its images that a subset has in common with another one. `wider`: how many times as wide an interval would be at most that
+    holds for another pool; None with one subset, or where all are the same.
+
+    Where a number is a mean of what images add to it, and nothing else varies, replicates correlate by `shared` = s. Then the variance of their mean is
+    1 / R + s / (1 - s) times the variance between them, and not 1 / R (the form of Nadeau & Bengio 2003). What fits and trainings add is
+    not shared and needs no widening, so this is the most.
+    """
+    shared = study.sizes["subsets"][str(n)]["shared"]
+    return {"shared": shared, "wider": None if shared is None or shared >= 1 else math.sqrt(1 + study.sizes["seeds"] * shared / (1 - shared))}
 
 
 def pairs(study: Study, table: Table) -> list[dict[str, Any]]:
@@ -105,20 +119,24 @@ def pairs(study: Study, table: Table) -> list[dict[str, Any]]:
 
 def fronts(study: Study, found: Sequence[Mapping[str, Any]], paired_rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """By number of images, the families that no other one dominates, and those that one does. found: `rows`; those stopped at the gate are in neither."""
-    told = {(p["n"], p["axis"], frozenset((p["a"], p["b"]))): p["better"] for p in paired_rows}
     fronts_found = []
     for n in study.sizes["per_class"]:
-        measured = {r["family"]: {a for a, v in r["axes"].items() if v["value"] is not None} for r in found if r["n"] == n and r["state"] == "measured"}
-        dominated = []
-        for family, axes in measured.items():
-            for other, others in measured.items():
-                all_axes = axes | others
-                if other != family and all_axes and all(told.get((n, axis, frozenset((family, other)))) == other for axis in all_axes):
-                    dominated.append({"family": family, "by": other})
-                    break
-        out = {d["family"] for d in dominated}
-        fronts_found.append({"n": n, "front": [f for f in measured if f not in out], "dominated": dominated})
+        over = dominators([r for r in found if r["n"] == n], paired_rows)
+        dominated = [{"family": family, "by": others[0]} for family, others in over.items() if others]
+        fronts_found.append({"n": n, "front": [f for f, others in over.items() if not others], "dominated": dominated})
     return fronts_found
+
+
+def dominators(here: Sequence[Mapping[str, Any]], paired_rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Of each family measured at one number of images, those that dominate it. here: the `rows` of that number."""
+    measured = {r["family"]: {a for a, v in r["axes"].items() if v["value"] is not None} for r in here if r["state"] == "measured"}
+    told = {(p["axis"], frozenset((p["a"], p["b"]))): p["better"] for p in paired_rows if here and p["n"] == here[0]["n"]}
+
+    def dominates(other: str, family: str) -> bool:
+        axes = measured[family] | measured[other]
+        return other != family and bool(axes) and all(told.get((axis, frozenset((family, other)))) == other for axis in axes)
+
+    return {family: [other for other in measured if dominates(other, family)] for family in measured}
 
 
 # replicates -----------------------------------------------------------------------------------------------------------
@@ -160,9 +178,15 @@ def within(metric: str, found: Interval) -> Interval:
     return replace(found, low=max(low, found.low), high=min(high, found.high))
 
 
+def counted_of(study: Study, table: Table, axis: str, point: Point) -> np.ndarray | None:
+    """What a comparison counts: the headline, but an attack below chance as one at chance. An attacker who does worse than guessing is no more private."""
+    values = headline_of(study, table, axis, point)
+    return values if values is None or axis != "privacy" else np.maximum(values, CHANCE)
+
+
 def paired(study: Study, table: Table, axis: str, a: Point, b: Point) -> Interval | None:
     """The interval of a less b within the same replicates; None where either was not measured."""
-    one, two = (headline_of(study, table, axis, point) for point in (a, b))
+    one, two = (counted_of(study, table, axis, point) for point in (a, b))
     return None if one is None or two is None else interval(one - two, groups=_groups(table, axis))
 
 
@@ -186,7 +210,7 @@ def _axis(study: Study, table: Table, axis: str, point: Point, *, stopped: bool)
         why = "stopped at the gate" if stopped and axis != "privacy" else next(told, "not every cell has a number")
         return {"metric": metric, "value": None, "low": None, "high": None, "replicates": None, "floor": None, "why": why}
     record = _unlogged(_record(within(metric, interval(values, groups=_groups(table, axis)))), axis)
-    floor = table.floors.get(metric) if axis in ("fidelity", "diversity") else {"privacy": 0.5, "utility": 0.0, "robustness": 0.0}.get(axis)
+    floor = table.floors.get(metric) if axis in ("fidelity", "diversity") else {"privacy": CHANCE, "utility": 0.0, "robustness": 0.0}.get(axis)
     return {"metric": metric, **record, "floor": floor, "why": ""}
 
 
@@ -194,7 +218,7 @@ def _above_chance(study: Study, table: Table, point: Point) -> bool:
     """Whether the attack's interval over replicates lies above chance. They share a hold-out, whose luck it does not hold, so it warns and does not stop."""
     values = headline_of(study, table, "privacy", point)
     found = None if values is None else interval(values)
-    return found is not None and found.high > found.low > 0.5
+    return found is not None and found.high > found.low > CHANCE
 
 
 def _groups(table: Table, axis: str) -> np.ndarray | None:

@@ -3,7 +3,8 @@
 Never one league table. A use case has weights that were fixed before the run, and they order its own advice only: by the sum over axes of weight
 times the share of the other families that a family surely beats, less the share that surely beats it. Units play no part in it, and what cannot
 be told apart moves nothing. Families that stopped at the gate, or whose images surely hurt, are never advised; where utility comes first, only those
-with a sure gain are; where privacy matters, none that leak, were not attacked, or whose attack lies above chance over the replicates.
+with a sure gain are; where privacy matters, none that leak, were not attacked, or whose attack lies above chance over the replicates. Of the families
+that are left, one that another of them dominates is not advised: its sum can still be the largest, for it may surely beat more of the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mitate.settings import plain
-from mitate.studies.compare_answer import LEAST_INTERVAL, LOGGED, beside_of, headline_of, interval
+from mitate.studies.compare_answer import LEAST_INTERVAL, LOGGED, beside_of, counted_of, dominators, interval
 from mitate.studies.compare_cells import counted
 from mitate.studies.compare_table import Table
 from mitate.studies.spending import Prices
@@ -26,6 +27,7 @@ SAID = {  # codes of advice, for the command line; the report has its own words
     "too_few": f"nothing can be told with fewer than {LEAST_INTERVAL} replicates", "none_private": "none: each leaks or was not attacked",
     "all_hurt": "none: synthetic images hurt", "none": "none was measured", "unasked": "none of its axes was asked for",
     "below": "none: what is left measured worse than real images alone", "no_gain": "no sure gain over real images alone", "leaks": "leaks: keep it inside",
+    "dominated": "dominated by a family that is left out here", "harm_unknown": "harm unknown: utility was not measured",
 }  # fmt: skip
 
 
@@ -57,13 +59,17 @@ def _advice(study: Study, case: str, weights: Mapping[str, float], n: int, rows:
             return {**found, "code": "no_gain"}
     names = [r["family"] for r in open_rows]
     marks = {name: _mark(name, names, weights, n, pairs) for name in names}
-    best = max(marks.values())
-    chosen = [name for name in names if marks[name] >= best - 1e-12]
-    lows = [r["axes"].get("utility", {}).get("low") for r in open_rows if r["family"] in chosen]
-    gains = any(low is not None and low > 0 for low in lows)
-    warnings = [] if gains or "utility" not in study.sizes["axes"] else ["no_gain"]
+    over = dominators(here, pairs)
+    front = [name for name in names if not set(over[name]) & set(names)]
+    best = max(marks[name] for name in front)
+    chosen = [name for name in front if marks[name] >= best - 1e-12]
+    gains = [r["axes"].get("utility", {}) for r in open_rows if r["family"] in chosen]
+    sure = any((gain.get("low") or 0) > 0 for gain in gains)
+    warnings = ["harm_unknown"] if any(gain.get("value") is None for gain in gains) else [] if sure else ["no_gain"]
     if case != "privacy" and any(r["gate"]["state"] == "leaks" for r in open_rows if r["family"] in chosen):
         warnings.append("leaks")
+    if any(over[name] for name in chosen):
+        warnings.append("dominated")
     code = "alone" if len(names) == 1 else "one" if len(chosen) == 1 else "tied" if len(chosen) < len(names) else "all_tied"
     return {**found, "families": chosen, "marks": marks, "code": code, "warnings": warnings}
 
@@ -135,10 +141,10 @@ def _over(said: Sequence[str]) -> str:
 
 
 def _memorises(study: Study, table: Table, family: str) -> dict[str, Any]:
-    """The slope of the attack's AUC over ln(images a class), replicate by replicate: the subsets are nested."""
+    """The slope of the attack's AUC, chance at least, over ln(images a class), replicate by replicate: the subsets are nested."""
     sizes = study.sizes["per_class"]
     found: dict[str, Any] = {"claim": "memorisation", "family": family, "against": [], "said": "not asked", "where": {}, "slope": None}
-    values = [headline_of(study, table, "privacy", (family, n)) for n in sizes] if "privacy" in study.sizes["axes"] else []
+    values = [counted_of(study, table, "privacy", (family, n)) for n in sizes] if "privacy" in study.sizes["axes"] else []
     if len(sizes) < 2 or not values:
         return found
     if any(v is None for v in values):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from mitate import registry
@@ -81,13 +82,15 @@ class ComparePlan:
     def cost(self) -> str:
         """What the comparison would take, in a few lines."""
         sizes, counts, found = self.study.sizes, self.study.data["images"], self.study.estimates
+        shared = ", ".join(f"{100 * facts['shared']:.0f} % at {n}" for n, facts in sizes["subsets"].items() if facts["shared"] is not None)
         told = [f"{name} {clock(found[f'family:{name}'])}" for name in sizes["families"]]
         lines = [
             f"real images      {counts['holdout']} hold-out, {counts['selection']} selection, {counts['test']} test (stay closed); "
             f"{len(self.study.data['classes'])} classes, {sizes['size']} px",
             f"families         {', '.join(sizes['families'])}; {sizes['synthetic_per_class']} synthetic images a class",
             f"images a class   {', '.join(map(str, sizes['per_class']))}",
-            f"replicates       {counted(sizes['seeds'], 'subset')}, {counted(sizes['fits'], 'fit')} each, {counted(sizes['trainings'], 'training')} a fit",
+            f"replicates       {counted(sizes['seeds'], 'subset')}, {counted(sizes['fits'], 'fit')} each, {counted(sizes['trainings'], 'training')} a fit"
+            + (f"; of their images two subsets share {shared}" if sizes["seeds"] > 1 else ""),
             f"axes             {', '.join(sizes['axes'])}" + ("" if "privacy" in sizes["axes"] else "; without privacy there is no gate"),
             f"cells            {len(self.cells)}",
             f"time             about {clock(found['wall'])} on {found['workers']:.0f} workers, if nothing leaks; one after another: {', '.join(told)}",
@@ -193,9 +196,11 @@ def _check_data(asked: Compare, data: Data, pool: ImageSet) -> None:
     if wants := {"utility", "robustness"} & set(asked.axes):
         if why := utility.why_not(pool, pool, splits.holdout):
             raise DataError(f"{' and '.join(sorted(wants))} cannot be measured: {why}.", fix="change the images, or leave these axes out with --axes")
-    both = {g for g in splits.train.groups or () if g} & {g for g in splits.holdout.groups or () if g}
-    if both:
-        raise DataError(f"{len(both)} groups are both in training and in the hold-out, such as {min(both)}.", fix="split by group")
+    parts = {"the training images": pool, "the selection split": splits.selection, "the hold-out": splits.holdout, "the test images": splits.test}
+    for (a, one), (b, two) in combinations(parts.items(), 2):
+        if both := {g for g in one.groups or () if g} & set(two.groups or ()):
+            said = "1 group is" if len(both) == 1 else f"{len(both)} groups are"
+            raise DataError(f"{said} both in {a} and in {b}, such as {min(both)}.", fix="keep all images of a group in one split")
 
 
 def _pool(data: Data) -> ImageSet:
@@ -279,7 +284,12 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
             + ("it is measured all the same and marked" if asked.past_the_gate else "all its cells there stop at the gate"),
         ))  # fmt: skip
     rules += [
-        ("told_apart", "measure", "two families differ on an axis where the 95 % interval of their paired differences lies on one side of 0"),
+        (
+            "told_apart",
+            "measure",
+            "two families differ on an axis where the 95 % interval of their paired differences lies on one side of 0; an attack below chance counts "
+            "as one at chance",
+        ),
         ("dominated", "measure", "a family is dominated where another one is better, by that interval, on every axis that either was measured on"),
         ("hurts", "measure", "synthetic images hurt where the 95 % interval of the gain lies below 0"),
         (
@@ -287,7 +297,7 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
             "measure",
             "families are ordered by weight times the share of the others they surely beat less the share that surely beats them; what hurts is never "
             "advised, where utility comes first only what surely gains is, and where privacy matters neither is what leaks, was not attacked, or whose "
-            "attack's 95 % interval over replicates lies above chance",
+            "attack's 95 % interval over replicates lies above chance; nor is a family that one of those left dominates",
         ),
     ]
     codes = {"leaks": "leaks_past"} if asked.past_the_gate else {}

@@ -5,7 +5,7 @@ fidelity    kernel_distance        synthetic images beside the hold-out; unbiase
 diversity   coverage               share of hold-out images that a synthetic one lies near
 utility     gain                   accuracy with synthetic images mixed in, over the same real ones alone
 robustness  robust_gain            accuracy that no attack broke, over the same real ones alone
-efficiency  thousand_seconds       seconds from no generator to 1,000 images: the fit and the drawing
+efficiency  thousand_seconds       processor seconds from no generator to 1,000 images: the fit and the drawing
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.metrics.efficiency import IMAGES_PER_SECOND, TRAINING
+from mitate.metrics.efficiency import IMAGES_PER_SECOND, RESUMED, TRAINING
 from mitate.metrics.kernel import KERNEL_DISTANCE
 from mitate.metrics.measures import Measure
 from mitate.metrics.membership import RATIO_AUC
@@ -33,7 +33,7 @@ ROBUST_GAIN = Metric(
     "robust_gain", "robustness", "higher", 2, "two-way over replicates and hold-out images", "robust accuracy with synthetic images, over real ones alone"
 )
 CORRUPTED_GAIN = Metric("corrupted_gain", "robustness", "higher", 2, OVER_REPLICATES, "the same of accuracy on corrupted images")
-THOUSAND = Metric("thousand_seconds", "efficiency", "lower", 1, OVER_REPLICATES, "seconds of the fit, and of drawing 1,000 images")
+THOUSAND = Metric("thousand_seconds", "efficiency", "lower", 1, OVER_REPLICATES, "processor seconds of the fit, and of drawing 1,000 images")
 HEADLINES: Mapping[str, Metric] = {
     "privacy": RATIO_AUC, "fidelity": KERNEL_DISTANCE, "diversity": COVERAGE, "utility": GAIN, "robustness": ROBUST_GAIN, "efficiency": THOUSAND,
 }  # fmt: skip
@@ -145,9 +145,12 @@ def _read_pace(table: Table, cell: Cell, jobs: CellJobs, found: Mapping[Job, Ent
     if fitted is None or paced is None:
         table.whys[cell, "efficiency"] = "the images were made elsewhere"
         return
+    spent = found[fitted].result
+    if spent.get("resumed") or "cpu_seconds" not in spent:
+        table.whys[cell, "efficiency"] = RESUMED if spent.get("resumed") else "an earlier version made its fit, and kept no processor time"
+        return
     rows = {row["metric"]: row for row in found[paced].result["scores"]}
     table.scores += [Score(subject=cell.label, **row) for row in rows.values()]
-    seconds, rate = float(found[fitted].result["seconds"]), float(rows[IMAGES_PER_SECOND.name]["value"])
-    table.put("efficiency", cell, seconds + 1000 / rate)
-    table.note(TRAINING.name, cell, seconds)
-    table.note(IMAGES_PER_SECOND.name, cell, rate)
+    table.put("efficiency", cell, spent["cpu_seconds"] + 1000 / found[paced].result["images_per_cpu_second"])
+    table.note(TRAINING.name, cell, spent["seconds"])
+    table.note(IMAGES_PER_SECOND.name, cell, rows[IMAGES_PER_SECOND.name]["value"])

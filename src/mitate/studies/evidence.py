@@ -101,7 +101,7 @@ def write_jobs(state: Ended, folder: Path) -> dict[str, float]:
         seen.add(entry.digest)
         spent = float(entry.result.get("seconds", 0.0))
         seconds[job.verb] = seconds.get(job.verb, 0.0) + spent
-        facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "files")}
+        facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "cpu_seconds", "resumed", "files")}
         row = {
             "name": job.name, "verb": job.verb, "version": job.version, "digest": entry.digest, "settings": job.asked.settings,
             "inputs": job.asked.inputs, "seconds": round(spent, 3),
