@@ -252,6 +252,13 @@ def test_nearness_prefers_the_right_images_in_the_right_class_and_all_of_them():
     assert right < 0.2 * near.distance(one) and right < 0.2 * wrong
 
 
+def test_codes_drawn_less_widely_give_images_more_alike(tmp_path):
+    fitted(TINY, tmp_path)
+    seeds, classes = np.arange(60), np.zeros(60, np.int64)
+    apart = [replace(TINY, spread=spread).load(tmp_path / "out").sample(seeds, classes).std(axis=0).mean() for spread in (1.0, 0.5, 0.1)]
+    assert apart[0] > 1.3 * apart[1] > 1.3 * 1.3 * apart[2]
+
+
 def test_a_gan_tells_no_loss(tmp_path):
     generator, _ = fitted(TINY, tmp_path)
     assert not isinstance(generator, TellsLoss)

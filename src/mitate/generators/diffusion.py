@@ -57,7 +57,7 @@ class Diffusion(Private):
     guidance: float = 2.0  # 1 is none; above 1 images are more typical of their class, and more alike
     sampler: str = "multistep"  # euler, heun, multistep
     sample_steps: int = 8  # steps of the sampler
-    shift: float = 1.0  # above 1 the sampler takes shorter steps at the noisy end
+    shift: float = 0.25  # below 1 the sampler takes shorter steps where images are nearly clean, above 1 where they are nearly noise
     checks: int = 20  # looks at the selection loss in a whole fit
     patience: int = 6  # looks without a better loss before the fit ends; 0 for never
 
