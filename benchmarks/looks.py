@@ -32,7 +32,7 @@ from mitate.features.extractor import extractor
 from mitate.fitted import options_of
 from mitate.generator import Pixels, image_seeds
 from mitate.intake.opening import open_images
-from mitate.metrics import privacy
+from mitate.metrics import neighbours, privacy
 from mitate.metrics.intervals import Interval, wilson
 from mitate.metrics.kernel import kernel_distance
 from mitate.progress import Silent
@@ -166,9 +166,15 @@ def measure(name: str, per_class: int, family: str, replicate: int, options: lis
         "by_class": [round(float(right[y == k].mean()), 3) for k in range(fitted.n_classes)],
         "copies": told(copied.share), "copies_floor": told(copied.floor), "copies_excess": told(copied.excess),
         "kernel": told(kernel_distance(true, seen)), "kernel_train": told(kernel_distance(true, own)),
+        **varied(true, seen), **varied(true, own, "_train"),
         "fit_seconds": round(fit_seconds, 1), "images_a_second": round(len(y) / draw_seconds, 1),
         "steps": facts.get("steps"), "best_step": facts.get("best_step"), "parameters": facts.get("parameters"),
     }  # fmt: skip
+
+
+def varied(true: np.ndarray, seen: np.ndarray, suffix: str = "") -> cells.Row:
+    found = neighbours.neighbourhood(true, seen)
+    return {f"coverage{suffix}": round(neighbours.coverage(found), 4), f"recall{suffix}": round(neighbours.recall(found).value, 4)}
 
 
 def told(value: Interval) -> list[float]:
@@ -189,8 +195,8 @@ def grid(x: np.ndarray, fitted: Pixels, path: Path) -> None:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| Set | n a class | Family | Recognised, % | Ceiling | Copies, % (fresh real) | Kernel distance (training images) | Fit, core-s | Images/s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| Set | n a class | Family | Recognised, % | Ceiling | Copies, % (fresh) | Kernel distance (training) | Coverage (training) | Recall | Core-s | Images/s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda r: (r["set"], r["per_class"], r["family"], r["replicate"])):
         value, low, high = (100 * v for v in row["recognised"])
@@ -198,7 +204,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
         name = row["family"] + "".join(f" {o}" for o in row["options"])
         lines.append(
             f"| {row['set']} | {row['per_class']:,} | {name} | {value:.1f} ({low:.1f} to {high:.1f}) | {ceiling:.1f} | {copies:.1f} ({fresh:.1f}) "
-            f"| {row['kernel'][0]:.4f} ({row['kernel_train'][0]:.4f}) | {row['fit_seconds']:.0f} | {row['images_a_second']:.0f} |"
+            f"| {row['kernel'][0]:.4f} ({row['kernel_train'][0]:.4f}) "
+            f"| {row['coverage']:.2f} ({row['coverage_train']:.2f}) | {row['recall']:.2f} | {row['fit_seconds']:.0f} | {row['images_a_second']:.0f} |"
         )
     return "\n".join(lines)
 
