@@ -182,20 +182,19 @@ def told(value: Interval) -> list[float]:
 
 
 def grid(x: np.ndarray, fitted: Pixels, path: Path) -> None:
-    """A row a class: generated images, and two of those fitted on at the left."""
-    rows = []
-    for k in range(fitted.n_classes):
-        mine = fitted.x[fitted.y == k][:2]
-        gap = np.full((x.shape[1], 4, x.shape[3]), 255, np.uint8)
-        rows.append(np.concatenate([*mine, gap, *x[k * MADE : k * MADE + SHOWN]], axis=1))
-    sheet = np.concatenate(rows)
-    sheet = sheet[..., 0] if sheet.shape[2] == 1 else sheet
-    Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), Image.Resampling.NEAREST).save(path)
+    """A row a class: generated images, and two of those fitted on at the left; `alone-...` without these, as the docs show them."""
+    made = [np.concatenate(list(x[k * MADE : k * MADE + SHOWN]), axis=1) for k in range(fitted.n_classes)]
+    gap = np.full((x.shape[1], 4, x.shape[3]), 255, np.uint8)
+    beside = [np.concatenate([*fitted.x[fitted.y == k][:2], gap, row], axis=1) for k, row in enumerate(made)]
+    for place, rows in ((path, beside), (path.with_name(f"alone-{path.name}"), made)):
+        sheet = np.concatenate(rows)
+        sheet = sheet[..., 0] if sheet.shape[2] == 1 else sheet
+        Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), Image.Resampling.NEAREST).save(place)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| Set | n a class | Family | Recognised, % | Ceiling | Copies, % (fresh) | Kernel distance (training) | Coverage (training) | Recall | Core-s | Images/s |",
+        "| Set | n a class | Family | Recognised, % | Ceiling | Copies, % (fresh) | Kernel (training) | Coverage (training) | Recall | Core-s | Images/s |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda r: (r["set"], r["per_class"], r["family"], r["replicate"])):
