@@ -202,6 +202,7 @@ class Diffusers:
     least = 8  # channels, and the step between widths: groups of the norm
 
     def __init__(self, shape: tuple[int, ...], n_classes: int, width: int) -> None:
+        without_torchvision_operators()
         from diffusers import DDPMScheduler, UNet2DModel
 
         h, w, self.channels = shape
@@ -212,7 +213,7 @@ class Diffusers:
             block_out_channels=tuple(width * (i + 1) for i in range(depth)), down_block_types=("DownBlock2D",) * depth,
             up_block_types=("UpBlock2D",) * depth, num_class_embeds=n_classes + 1,
         )  # fmt: skip
-        self.scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2")
+        self.scheduler = DDPMScheduler(1000)
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         noise, t = torch.randn_like(x), torch.randint(0, 1000, (len(x),))
