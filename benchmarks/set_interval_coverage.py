@@ -41,6 +41,7 @@ TRUTH = 4  # times as many worlds tell the truth
 RATIO = 10  # neighbours after the first that a distance is compared with
 IMAGES = 12000  # of each population of real features
 AXES = 128
+EXCESS = ", excess over the floor"  # of a setting's name
 
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 
@@ -256,7 +257,7 @@ def measure_excess(setting: str, draw: Draw, n: int, worlds: int) -> list[dict[s
         for share in (SHARE, HALF) if w < worlds else ():
             for name, i in at_equal_n(world.statistic, rows, rows, held, seed=w, share=share, draws=DRAWS).excess.items():
                 found.setdefault(name, {}).setdefault(f"{100 * share:.0f} %", []).append((i.value, i.low, i.high))
-    return [_line(f"{setting}, excess over the floor", n, name, truths[name], by_method) for name, by_method in found.items()]
+    return [_line(setting + EXCESS, n, name, truths[name], by_method) for name, by_method in found.items()]
 
 
 def check(world: World) -> None:
@@ -290,10 +291,11 @@ def main() -> None:
     for setting, (draw, sizes) in settings.items():
         if options.only not in setting:
             continue
-        for n in (size for size in sizes if options.n in (0, size) and (setting, size) not in done):
-            started = time.perf_counter()
-            found = measure(setting, draw, n, max(2, round(WORLDS[n] * options.worlds))) if options.part != "excess" else []
-            if n == 100 and "64" not in setting and options.part != "sets":
+        for n in (size for size in sizes if options.n in (0, size)):
+            started, found = time.perf_counter(), []
+            if options.part != "excess" and (setting, n) not in done:
+                found += measure(setting, draw, n, max(2, round(WORLDS[n] * options.worlds)))
+            if n == 100 and "64" not in setting and options.part != "sets" and (setting + EXCESS, n) not in done:
                 found += measure_excess(setting, draw, n, max(2, round(WORLDS[n] * options.worlds * 2 / 3)))
             text = "".join(json.dumps(line) + "\n" for line in found)
             print(f"{text}# {setting} {n}: {time.perf_counter() - started:.0f} s", flush=True)

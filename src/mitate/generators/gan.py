@@ -139,7 +139,7 @@ class GAN(Private):
     def default_for(cls, shape: tuple[int, int, int], n_train: int) -> GAN:
         """Settings that worked for such images (height, width, channels) and so many of them.
 
-        On one core 28 px take about 130 s; tried at 100 and 1,000 images a class, at 28 px grey. Small and large images have the same settings, not tuned.
+        On one core 28 px take about 130 s; tried at 100 and 1,000 images a class, at 28 px grey. Other sizes are not tuned.
         """
         return cls(width=24, critic_width=24, steps=600) if max(shape[:2]) <= 12 else cls(spread=0.85)
 
