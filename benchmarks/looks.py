@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import nn
 
 import cells
@@ -39,6 +38,7 @@ from mitate.progress import Silent
 from mitate.recipe import parse
 from mitate.runtime import seed_of, torch_threads
 from mitate.settings import from_text
+from mitate.studies.evidence import write_picture
 from mitate.training.backbones import small
 from mitate.training.loop import Training, predict, train
 
@@ -182,14 +182,12 @@ def told(value: Interval) -> list[float]:
 
 
 def grid(x: np.ndarray, fitted: Pixels, path: Path) -> None:
-    """A row a class: generated images, and two of those fitted on at the left; `alone-...` without these, as the docs show them."""
+    """A row a class: generated images, and two of those fitted on at the left; `alone-...` without these and marked as synthetic, as the docs show them."""
     made = [np.concatenate(list(x[k * MADE : k * MADE + SHOWN]), axis=1) for k in range(fitted.n_classes)]
     gap = np.full((x.shape[1], 4, x.shape[3]), 255, np.uint8)
-    beside = [np.concatenate([*fitted.x[fitted.y == k][:2], gap, row], axis=1) for k, row in enumerate(made)]
-    for place, rows in ((path, beside), (path.with_name(f"alone-{path.name}"), made)):
-        sheet = np.concatenate(rows)
-        sheet = sheet[..., 0] if sheet.shape[2] == 1 else sheet
-        Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), Image.Resampling.NEAREST).save(place)
+    sheet = np.concatenate([np.concatenate([*fitted.x[fitted.y == k][:2], gap, row], axis=1) for k, row in enumerate(made)])
+    write_picture(path, sheet, synthetic=False)
+    write_picture(path.with_name(f"alone-{path.name}"), np.concatenate(made), synthetic=True)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
