@@ -72,6 +72,13 @@ def test_the_card_tells_how_much_subsets_share_and_what_that_hides(tmp_path: Pat
     assert spoken("compare.pool", shared="5 %", wider="1.1") in text and spoken("compare.pool.same") in text
 
 
+def test_a_private_family_below_chance_is_not_told_to_be_more_private_than_one_at_chance(tmp_path: Path) -> None:
+    study = study_of(("vae", "vae epsilon=8"), per_class=(10,), axes=("privacy",))
+    table = table_of(study, lambda _, cell: 0.4 if "epsilon" in cell.family else 0.495)
+    ((_, _, (cell,)),) = page_of(make_comparison(tmp_path / "run", study=study, table=table)).prices_of_epsilon
+    assert cell.value.startswith("−9") and words.load("en")("compare.price.at_chance") in cell.span
+
+
 def test_no_number_stands_over_all_axes(made: Path) -> None:
     answer = json.loads((made / "compare.json").read_text())
     assert not {"score", "rank", "total", "league"} & {key for row in answer["points"] for key in row}

@@ -276,6 +276,9 @@ class ComparePage(Record, Measures):
         for p in map(as_mapping, as_list(self.decision.get("prices"))):
             axis = str(p.get("axis"))
             span = self._span({"low": p.get("low"), "high": p.get("high")}, lambda v, axis=axis: self._change_of(axis, v))  # type: ignore[misc]
+            low, high = as_number(p.get("low")), as_number(p.get("high"))
+            if axis == "privacy" and low is not None and high is not None and not low <= 0 <= high and p.get("better") is None:
+                span = self.w("list", a=span, b=self.w("compare.price.at_chance"))
             found.setdefault((str(p.get("family")), p.get("n")), []).append(Cell(self.axis_name(axis), self._change_of(axis, p.get("value")), span))
         return [(family, self._at(n), cells) for (family, n), cells in found.items()]
 
