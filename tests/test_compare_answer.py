@@ -85,6 +85,10 @@ def test_one_subset_and_whole_pools_have_no_widening() -> None:
     assert ca.pool_of(study, 10)["wider"] == 1.0
 
 
+def test_where_there_is_no_interval_nothing_is_widened() -> None:
+    assert ca.pool_of(study_of(("vae",), per_class=(10,), seeds=2), 10) == {"shared": 0.05, "wider": None}
+
+
 def test_fewer_than_three_replicates_tell_nothing() -> None:
     study = study_of(seeds=2)
     rows, pairs = told(study, table_of(study, ranked({"diffusion": 0, "gan": 1, "vae": 2})))

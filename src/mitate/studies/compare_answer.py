@@ -92,14 +92,15 @@ def rows(study: Study, table: Table, leaks: Mapping[Point, Mapping[str, Any]]) -
 
 def pool_of(study: Study, n: int) -> dict[str, float | None]:
     """`shared`: the share of its images that a subset has in common with another one. `wider`: how many times as wide an interval would be at most that
-    holds for another pool; None with one subset, or where all are the same.
+    holds for another pool; None with too few subsets for an interval, or where all are the same.
 
     Where a number is a mean of what images add to it, and nothing else varies, replicates correlate by `shared` = s. Then the variance of their mean is
     1 / R + s / (1 - s) times the variance between them, and not 1 / R (the form of Nadeau & Bengio 2003). What fits and trainings add is
     not shared and needs no widening, so this is the most.
     """
-    shared = study.sizes["subsets"][str(n)]["shared"]
-    return {"shared": shared, "wider": None if shared is None or shared >= 1 else math.sqrt(1 + study.sizes["seeds"] * shared / (1 - shared))}
+    shared, replicates = study.sizes["subsets"][str(n)]["shared"], study.sizes["seeds"]
+    untold = shared is None or shared >= 1 or replicates < LEAST_INTERVAL
+    return {"shared": shared, "wider": None if untold else math.sqrt(1 + replicates * shared / (1 - shared))}
 
 
 def pairs(study: Study, table: Table) -> list[dict[str, Any]]:

@@ -300,7 +300,8 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
             "attack's 95 % interval over replicates lies above chance; nor is a family that one of those left dominates",
         ),
     ]
-    codes = {"told_apart": "told_apart_above_chance", "leaks": "leaks_past" if asked.past_the_gate else "leaks"}
+    # report/words.*.json keeps the words of every code that a study was ever written with: who changes a rule gives it a new one
+    codes = {"told_apart": "told_apart_above_chance", "advice": "advice_front", "leaks": "leaks_past" if asked.past_the_gate else "leaks"}
     return tuple({"name": name, "rule_code": codes.get(name, name), "stage": stage, "threshold": None, "rule": rule} for name, stage, rule in rules)
 
 
