@@ -72,6 +72,44 @@ def test_the_card_tells_how_much_subsets_share_and_what_that_hides(tmp_path: Pat
     assert spoken("compare.pool", shared="5 %", wider="1.1") in text and spoken("compare.pool.same") in text
 
 
+def test_a_private_family_below_chance_is_not_told_to_be_more_private_than_one_at_chance(tmp_path: Path) -> None:
+    study = study_of(("vae", "vae epsilon=8"), per_class=(10,), axes=("privacy",))
+    table = table_of(study, lambda _, cell: 0.4 if "epsilon" in cell.family else 0.495)
+    ((_, _, (cell,)),) = page_of(make_comparison(tmp_path / "run", study=study, table=table)).prices_of_epsilon
+    assert cell.value.startswith("−9") and words.load("en")("compare.price.at_chance") in cell.span
+
+
+@pytest.mark.parametrize("lang", words.LANGUAGES)
+def test_a_run_of_an_earlier_version_is_not_told_in_words_of_this_one(made: Path, tmp_path: Path, lang: str) -> None:
+    run, spoken = Run(make_comparison(tmp_path / "run")), words.load(lang)
+    answer = json.loads(run.answer_file.read_text())
+    for row in answer["points"]:
+        del row["pool"]
+    del answer["cost"]["workers"], answer["cost"]["fit_core_share"]
+    run.answer_file.write_text(json.dumps(answer))
+    study = json.loads((run.folder / "study.json").read_text())
+    for rule in study["gates"]:
+        rule["rule_code"] = {"told_apart": "told_apart", "advice": "advice"}.get(rule["name"], rule["rule_code"])
+    (run.folder / "study.json").write_text(json.dumps(study))
+    old, new = (text_of(write_report(one, lang=lang, out=tmp_path / "a.html")) for one in (run, Run(made)))
+    for key in ("rule.told_apart_above_chance", "rule.advice_front", "limits.pool_wider", "limits.speed"):
+        assert spoken(f"compare.{key}") in new and spoken(f"compare.{key}") not in old
+    for key in ("rule.told_apart", "rule.advice", "limits.speed_clock", "clock.thousand_seconds"):
+        assert spoken(f"compare.{key}") in old
+    assert spoken("assess.metric.thousand_seconds.text") in new and spoken("assess.metric.thousand_seconds.text") not in old
+    assert spoken("compare.pool.lead") not in old
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("lang", words.LANGUAGES)
+def test_without_intervals_the_page_promises_no_wider_ones(tmp_path: Path, lang: str, seeds: int) -> None:
+    study, spoken = study_of(("vae", "gan"), per_class=(10,), seeds=seeds), words.load(lang)
+    study.sizes["subsets"]["10"]["shared"] = None if seeds == 1 else 0.05
+    text = text_of(write_report(Run(make_comparison(tmp_path / "run", study=study, table=table_of(study, like_life))), lang=lang, out=tmp_path / "a.html"))
+    assert spoken("compare.limits.pool_wider") not in text
+    assert (spoken("compare.limits.one_subset") if seeds == 1 else spoken("compare.pool.shared", shared="5 %")) in text
+
+
 def test_no_number_stands_over_all_axes(made: Path) -> None:
     answer = json.loads((made / "compare.json").read_text())
     assert not {"score", "rank", "total", "league"} & {key for row in answer["points"] for key in row}

@@ -131,6 +131,7 @@ def test_seconds_are_those_of_all_parts_or_the_result_is_resumed(tmp_path: Path,
     for facts, told in (
         ({"earlier_seconds": 4.0, "earlier_cpu_seconds": 3.0}, {"seconds": 9.0, "cpu_seconds": 5.5}),
         ({}, {"seconds": 5.0, "cpu_seconds": 2.5, "resumed": True}),
+        ({"earlier_seconds": None, "earlier_cpu_seconds": None}, {"seconds": 5.0, "cpu_seconds": 2.5, "resumed": True}),
     ):
         asked = Asked("write", 1, facts)
         with pytest.raises(RuntimeError):

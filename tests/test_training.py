@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import mitate.fitting
 from mitate.codec import decode
@@ -18,6 +22,7 @@ from mitate.fitting import Log, Schedule, optimise
 from mitate.generator import Pixels
 from mitate.recipe import RECIPES, parse
 from mitate.runtime import torch_threads
+from mitate.store import Asked, Store
 from mitate.training import backbones
 from mitate.training.augmentation import augment, flips_are_safe
 from mitate.training.loop import Training, predict, reestimate_batch_norm, train
@@ -180,6 +185,36 @@ def test_seconds_of_every_part_that_a_checkpoint_kept_are_told_after_two_kills(t
             fit(at)
     log, before = fit(0), now[0]
     assert log.steps == 12 and (log.earlier_seconds, log.earlier_cpu_seconds) == (8.0, 4.0) and before - 100 == 12 + 2
+
+
+def test_a_checkpoint_of_an_earlier_version_makes_a_resumed_fit_and_no_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept no time, so nothing is known of the first part, after a second kill either."""
+    monkeypatch.setattr(mitate.fitting, "CHECKPOINT_SECONDS", 0.0)
+    store, asked, schedule = Store(tmp_path), Asked("write", 1, {}), Schedule(steps=12, lr=0.1)
+
+    class Kill:
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def step(self, done: int, total: int, note: str = "") -> None:
+            if done == self.at:
+                raise RuntimeError("killed")
+
+    def build(folder: Path, checkpoint: Path, *, at: int) -> dict[str, Any]:
+        loss = lambda m, step: m(torch.ones(1, 1)).sum()  # noqa: E731
+        return asdict(optimise(torch.nn.Linear(1, 1), loss, schedule, seed=0, checkpoint=checkpoint, progress=Kill(at)))
+
+    with pytest.raises(RuntimeError, match="killed"):
+        store.make(asked, partial(build, at=7))
+    (path,) = tmp_path.rglob("fit.safetensors")
+    with safe_open(path, "pt") as file:
+        log = json.loads(file.metadata()["log"])
+    del log["earlier_seconds"], log["earlier_cpu_seconds"]
+    save_file(load_file(path), path, metadata={"log": json.dumps(log)})
+    with pytest.raises(RuntimeError, match="killed"):
+        store.make(asked, partial(build, at=9))
+    found = store.make(asked, partial(build, at=0)).result
+    assert found["resumed"] and found["steps"] == 12 and "earlier_seconds" not in found
 
 
 # augmentation

@@ -59,8 +59,8 @@ class Log:
     best_step: int = 0
     best_loss: float | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
-    earlier_seconds: float = 0.0  # of the steps before the last kill that a checkpoint kept
-    earlier_cpu_seconds: float = 0.0  # the same of the processor
+    earlier_seconds: float | None = 0.0  # of the steps before the last kill that a checkpoint kept; None where it was kept without its time
+    earlier_cpu_seconds: float | None = 0.0  # the same of the processor
 
 
 def optimise(
@@ -184,8 +184,8 @@ def _run(
                 done = _exhausted(log, validate_every, patience, lead)
             progress.step(step + 1, schedule.steps)
             if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                spent = log.earlier_seconds + time.perf_counter() - started
-                spent_cpu = log.earlier_cpu_seconds + time.process_time() - started_cpu
+                spent = _since(log.earlier_seconds, time.perf_counter() - started)
+                spent_cpu = _since(log.earlier_cpu_seconds, time.process_time() - started_cpu)
                 kept = replace(log, earlier_seconds=spent, earlier_cpu_seconds=spent_cpu)
                 _write(checkpoint, players, averaged if schedule.ema else None, best, kept)
                 saved = time.monotonic()
@@ -194,6 +194,10 @@ def _run(
     elif schedule.ema:
         module.load_state_dict(averaged.state_dict())
     return log
+
+
+def _since(earlier: float | None, seconds: float) -> float | None:
+    return None if earlier is None else earlier + seconds
 
 
 def _check(module: nn.Module, validate: Callable[[nn.Module], float], log: Log, best: dict[str, Tensor] | None, slack: float) -> dict[str, Tensor] | None:
@@ -271,6 +275,7 @@ def _restore(state: tuple[dict[str, Tensor], dict[str, object]], players: list[_
                 player.optimiser.state[parameter] = slots
     if averaged is not players[0].module:
         averaged.load_state_dict(part("averaged."))
-    log = Log(**facts)  # type: ignore[arg-type]
+    # an earlier version kept no time
+    log = Log(**{"earlier_seconds": None, "earlier_cpu_seconds": None, **facts})  # type: ignore[arg-type]
     log.curve = [(int(s), float(v)) for s, v in log.curve]
     return log.steps, log, part("best.") or None

@@ -32,6 +32,7 @@ from mitate.errors import DataError, MitateError, StoreError
 from mitate.settings import digest, plain
 
 HOME = ".mitate"
+EARLIER = ("earlier_seconds", "earlier_cpu_seconds")  # of the parts of a work before the last kill
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Store:
         `build` writes its files into `folder`; `checkpoint` is a folder that outlives a kill. A result another process finished
         first is taken and ours dropped. `seconds` of the result, and `cpu_seconds` that this process had of a processor, are those of all parts of
         the work: a `build` that goes on from a checkpoint tells `earlier_seconds` and `earlier_cpu_seconds`; where one that found a checkpoint does
-        not, the result is `resumed`, and its seconds are the last part's.
+        not, or tells None, the result is `resumed`, and its seconds are the last part's.
         """
         if entry := self.get(asked):
             return entry
@@ -118,8 +119,8 @@ class Store:
         try:
             with disk_errors(self.root):
                 started, started_cpu = time.perf_counter(), time.process_time()
-                result = dict(build(fresh, checkpoint))
-                resumed = {"resumed": True} if begun and not {"earlier_seconds", "earlier_cpu_seconds"} <= result.keys() else {}
+                result = {key: value for key, value in build(fresh, checkpoint).items() if value is not None or key not in EARLIER}
+                resumed = {"resumed": True} if begun and not set(EARLIER) <= result.keys() else {}
                 seconds = result.pop("earlier_seconds", 0.0) + time.perf_counter() - started
                 cpu = result.pop("earlier_cpu_seconds", 0.0) + time.process_time() - started_cpu
                 result = {"seconds": seconds, "cpu_seconds": cpu, **resumed, **result}

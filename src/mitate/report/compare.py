@@ -160,9 +160,10 @@ class ComparePage(Record, Measures):
 
     def _pool(self, pool: Mapping[str, Any]) -> str:
         shared, wider = as_number(pool.get("shared")), as_number(pool.get("wider"))
-        if wider is None:
+        if shared is not None and shared >= 1:
             return self.w("compare.pool.same")
-        return self.w("compare.pool", shared=say_share(round(shared or 0.0, 2)), wider=f"{wider:.1f}")
+        told = say_share(round(shared or 0.0, 2))
+        return self.w("compare.pool.shared", shared=told) if wider is None else self.w("compare.pool", shared=told, wider=f"{wider:.1f}")
 
     def _or(self, names: Sequence[str]) -> str:
         text = ""
@@ -276,6 +277,9 @@ class ComparePage(Record, Measures):
         for p in map(as_mapping, as_list(self.decision.get("prices"))):
             axis = str(p.get("axis"))
             span = self._span({"low": p.get("low"), "high": p.get("high")}, lambda v, axis=axis: self._change_of(axis, v))  # type: ignore[misc]
+            low, high = as_number(p.get("low")), as_number(p.get("high"))
+            if axis == "privacy" and low is not None and high is not None and not low <= 0 <= high and p.get("better") is None:
+                span = self.w("list", a=span, b=self.w("compare.price.at_chance"))
             found.setdefault((str(p.get("family")), p.get("n")), []).append(Cell(self.axis_name(axis), self._change_of(axis, p.get("value")), span))
         return [(family, self._at(n), cells) for (family, n), cells in found.items()]
 
@@ -369,14 +373,22 @@ class ComparePage(Record, Measures):
 
     @property
     def limits(self) -> list[str]:
-        keys = ["purchase", "confirm", "pool", "features", "many", "speed"]
+        keys = ["purchase", "confirm", "features", "many", "speed" if self._by_processor else "speed_clock"]
         keys += ["epsilon"] if any(row.get("epsilon") for row in self.points) else []
         told = as_mapping(self.sizes_of.get("subsets"))
         shared = [as_number(as_mapping(facts).get("shared")) for facts in told.values()]
         worst = max((s for s in shared if s is not None), default=None)
-        features = say_flat(as_mapping(self.sizes_of.get("extractor"))) or self.w("missing.recorded")
-        values = {"features": features, "shared": self.w("missing.recorded") if worst is None else say_share(round(worst, 2))}
-        return [self.w.get(f"compare.limits.{key}", "", values) for key in keys] + self._beside
+        pool = self.w("compare.limits.one_subset") if worst is None else self.w("compare.limits.pool", shared=say_share(round(worst, 2)))
+        if any(as_number(as_mapping(row.get("pool")).get("wider")) is not None for row in self.points):
+            pool = self.w("volume.sentences", a=pool, b=self.w("compare.limits.pool_wider"))
+        values = {"features": say_flat(as_mapping(self.sizes_of.get("extractor"))) or self.w("missing.recorded")}
+        found = [self.w.get(f"compare.limits.{key}", "", values) for key in keys]
+        return [*found[:2], pool, *found[2:], *self._beside]
+
+    @property
+    def _by_processor(self) -> bool:
+        """Whether times are the processor's: earlier versions, which did not keep how many jobs ran at once, took those of the clock."""
+        return as_number(self.cost.get("workers")) is not None
 
     @property
     def _beside(self) -> list[str]:
@@ -422,5 +434,6 @@ class ComparePage(Record, Measures):
 
     @property
     def glossary(self) -> list[tuple[str, str]]:
-        rows = [(self.metric_name(metric), self.w.get(f"assess.metric.{metric}.text", "")) for metric in map(self._metric, self.axes)]
+        texts = {"thousand_seconds": "assess.metric.thousand_seconds.text" if self._by_processor else "compare.clock.thousand_seconds"}
+        rows = [(self.metric_name(metric), self.w.get(texts.get(metric, f"assess.metric.{metric}.text"), "")) for metric in map(self._metric, self.axes)]
         return rows + [(self.w(f"compare.term.{t}"), self.w(f"compare.term.{t}.text")) for t in ("replicate", "dominated", "gate", "paired")]

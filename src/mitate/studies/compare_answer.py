@@ -5,7 +5,8 @@ replicate and with the images, so their intervals are two-way; all others are to
 fewer than three replicates there is no interval, and nothing can be told. Subsets of one pool share images, so all intervals are for this pool: a point
 says how much wider they could be for another one (`pool_of`).
 
-Families are compared within the same subsets: paired differences. One is *dominated* only where another one is surely better on every axis that
+Families are compared within the same subsets: paired differences. Of two attacks below chance neither is the better result: one family is more
+private than another only where the other's own attack is surely above chance too. One is *dominated* only where another one is surely better on every axis that
 either was measured on. Each axis is its own 95 % interval, and all must agree, so no correction for their number is due (an intersection-union
 test, Berger 1982); over many families and numbers of images a false "dominated" is rarer still, a missed one is common.
 """
@@ -69,7 +70,7 @@ def rows(study: Study, table: Table, leaks: Mapping[Point, Mapping[str, Any]]) -
     """A record of every point: its gate, each axis with its interval, what stands beside, where synthetic images hurt, and the parts of the spread."""
     found = []
     for family, n in points_of(study):
-        gate = {**leaks[family, n], "above_chance": _above_chance(study, table, (family, n))}
+        gate = {**leaks[family, n], "above_chance": above_chance(study, table, (family, n))}
         stopped = gate["state"] == "leaks" and not study.sizes["past_the_gate"]
         facts = study.sizes["families"][family]
         axes = {axis: _axis(study, table, axis, (family, n), stopped=stopped) for axis in study.sizes["axes"]}
@@ -91,19 +92,20 @@ def rows(study: Study, table: Table, leaks: Mapping[Point, Mapping[str, Any]]) -
 
 def pool_of(study: Study, n: int) -> dict[str, float | None]:
     """`shared`: the share of its images that a subset has in common with another one. `wider`: how many times as wide an interval would be at most that
-    holds for another pool; None with one subset, or where all are the same.
+    holds for another pool; None with too few subsets for an interval, or where all are the same.
 
     Where a number is a mean of what images add to it, and nothing else varies, replicates correlate by `shared` = s. Then the variance of their mean is
     1 / R + s / (1 - s) times the variance between them, and not 1 / R (the form of Nadeau & Bengio 2003). What fits and trainings add is
     not shared and needs no widening, so this is the most.
     """
-    shared = study.sizes["subsets"][str(n)]["shared"]
-    return {"shared": shared, "wider": None if shared is None or shared >= 1 else math.sqrt(1 + study.sizes["seeds"] * shared / (1 - shared))}
+    shared, replicates = study.sizes["subsets"][str(n)]["shared"], study.sizes["seeds"]
+    untold = shared is None or shared >= 1 or replicates < LEAST_INTERVAL
+    return {"shared": shared, "wider": None if untold else math.sqrt(1 + replicates * shared / (1 - shared))}
 
 
 def pairs(study: Study, table: Table) -> list[dict[str, Any]]:
     """Paired differences of every two families on every axis at every number of images, first less second, or of times first over second; `better`
-    names the surely better one."""
+    names the surely better one. On privacy nobody is better than one whose attack is not surely above chance."""
     families, found = list(study.sizes["families"]), []
     for n in study.sizes["per_class"]:
         for axis in study.sizes["axes"]:
@@ -113,6 +115,8 @@ def pairs(study: Study, table: Table) -> list[dict[str, Any]]:
                     if apart is not None:
                         record = _record(apart)
                         better = _better(record, a, b, lower=HEADLINES[axis].better == "lower")
+                        if axis == "privacy" and better is not None and not above_chance(study, table, (b if better == a else a, n)):
+                            better = None
                         found.append({"n": n, "axis": axis, "a": a, "b": b, **_unlogged(record, axis), "better": better})
     return found
 
@@ -178,15 +182,9 @@ def within(metric: str, found: Interval) -> Interval:
     return replace(found, low=max(low, found.low), high=min(high, found.high))
 
 
-def counted_of(study: Study, table: Table, axis: str, point: Point) -> np.ndarray | None:
-    """What a comparison counts: the headline, but an attack below chance as one at chance. An attacker who does worse than guessing is no more private."""
-    values = headline_of(study, table, axis, point)
-    return values if values is None or axis != "privacy" else np.maximum(values, CHANCE)
-
-
 def paired(study: Study, table: Table, axis: str, a: Point, b: Point) -> Interval | None:
     """The interval of a less b within the same replicates; None where either was not measured."""
-    one, two = (counted_of(study, table, axis, point) for point in (a, b))
+    one, two = (headline_of(study, table, axis, point) for point in (a, b))
     return None if one is None or two is None else interval(one - two, groups=_groups(table, axis))
 
 
@@ -214,7 +212,7 @@ def _axis(study: Study, table: Table, axis: str, point: Point, *, stopped: bool)
     return {"metric": metric, **record, "floor": floor, "why": ""}
 
 
-def _above_chance(study: Study, table: Table, point: Point) -> bool:
+def above_chance(study: Study, table: Table, point: Point) -> bool:
     """Whether the attack's interval over replicates lies above chance. They share a hold-out, whose luck it does not hold, so it warns and does not stop."""
     values = headline_of(study, table, "privacy", point)
     found = None if values is None else interval(values)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mitate.settings import plain
-from mitate.studies.compare_answer import LEAST_INTERVAL, LOGGED, beside_of, counted_of, dominators, interval
+from mitate.studies.compare_answer import LEAST_INTERVAL, LOGGED, above_chance, beside_of, dominators, headline_of, interval
 from mitate.studies.compare_cells import counted
 from mitate.studies.compare_table import Table
 from mitate.studies.spending import Prices
@@ -92,7 +92,8 @@ def published(study: Study, table: Table, pairs: Rows) -> list[dict[str, Any]]:
 
     fidelity, diversity: diffusion is best. speed: the VAE draws fastest. Each against every other of VAE, GAN and diffusion, fitted without
     epsilon: it holds where it surely leads all others at every number of images, and does not where one surely leads it at any. memorisation: the
-    attack's AUC rises as images get fewer, by the slope over the logarithm of the number, for each family.
+    attack's AUC rises as images get fewer, by the slope over the logarithm of the number, for each family; a slope between attacks that are not surely
+    above chance at its upper end is none of leaks.
     """
     by_kind = {f["kind"]: name for name, f in study.sizes["families"].items() if not f["epsilon"] and f["kind"] in ("vae", "gan", "diffusion")}
     found = [_leads(study, axis, by_kind, "diffusion", _on_axis(pairs, axis)) for axis in ("fidelity", "diversity")]
@@ -141,10 +142,10 @@ def _over(said: Sequence[str]) -> str:
 
 
 def _memorises(study: Study, table: Table, family: str) -> dict[str, Any]:
-    """The slope of the attack's AUC, chance at least, over ln(images a class), replicate by replicate: the subsets are nested."""
+    """The slope of the attack's AUC over ln(images a class), replicate by replicate: the subsets are nested."""
     sizes = study.sizes["per_class"]
     found: dict[str, Any] = {"claim": "memorisation", "family": family, "against": [], "said": "not asked", "where": {}, "slope": None}
-    values = [counted_of(study, table, "privacy", (family, n)) for n in sizes] if "privacy" in study.sizes["axes"] else []
+    values = [headline_of(study, table, "privacy", (family, n)) for n in sizes] if "privacy" in study.sizes["axes"] else []
     if len(sizes) < 2 or not values:
         return found
     if any(v is None for v in values):
@@ -154,7 +155,9 @@ def _memorises(study: Study, table: Table, family: str) -> dict[str, Any]:
     slopes = interval(((auc - auc.mean(axis=1, keepdims=True)) @ (x - x.mean()) / ((x - x.mean()) ** 2).sum())[:, None])
     if not slopes.high > slopes.low:
         return {**found, "said": "cannot tell", "slope": {"value": slopes.value, "low": None, "high": None}}
-    said = "holds" if slopes.high < 0 else "does not hold" if slopes.low > 0 else "cannot tell"
+    falls, rises = (slopes.high < 0, slopes.low > 0)
+    sure = (falls or rises) and above_chance(study, table, (family, sizes[0] if falls else sizes[-1]))
+    said = "cannot tell" if not sure else "holds" if falls else "does not hold"
     return {**found, "said": said, "slope": {"value": slopes.value, "low": slopes.low, "high": slopes.high}}
 
 

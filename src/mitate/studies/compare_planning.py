@@ -287,8 +287,8 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
         (
             "told_apart",
             "measure",
-            "two families differ on an axis where the 95 % interval of their paired differences lies on one side of 0; an attack below chance counts "
-            "as one at chance",
+            "two families differ on an axis where the 95 % interval of their paired differences lies on one side of 0; on privacy only where the 95 % "
+            "interval over replicates of the attack on the worse one lies above chance too",
         ),
         ("dominated", "measure", "a family is dominated where another one is better, by that interval, on every axis that either was measured on"),
         ("hurts", "measure", "synthetic images hurt where the 95 % interval of the gain lies below 0"),
@@ -300,7 +300,8 @@ def _rules(asked: Compare) -> tuple[dict[str, Any], ...]:
             "attack's 95 % interval over replicates lies above chance; nor is a family that one of those left dominates",
         ),
     ]
-    codes = {"leaks": "leaks_past"} if asked.past_the_gate else {}
+    # report/words.*.json keeps the words of every code that a study was ever written with: who changes a rule gives it a new one
+    codes = {"told_apart": "told_apart_above_chance", "advice": "advice_front", "leaks": "leaks_past" if asked.past_the_gate else "leaks"}
     return tuple({"name": name, "rule_code": codes.get(name, name), "stage": stage, "threshold": None, "rule": rule} for name, stage, rule in rules)
 
 
