@@ -133,6 +133,11 @@ def best_sampler(name: str, draw: Callable[[int, float], tuple[np.ndarray, float
 # ours -----------------------------------------------------------------------------------------------------------------
 
 
+def preset(name: str) -> Diffusion:
+    fitted = task(name)[0]
+    return replace(Diffusion.default_for(fitted.x.shape[1:], len(fitted.y)), batch=BATCH, drop_class=DROP)
+
+
 def fit_ours(name: str, kind: Diffusion, seed: int) -> tuple[Path, float, tempfile.TemporaryDirectory[str]]:
     fitted, selection, _ = task(name)
     folder = tempfile.TemporaryDirectory()
@@ -154,7 +159,7 @@ def draw_ours(name: str, kind: Diffusion, place: Path, seed: int, count: int = M
 
 def tune_ours(name: str) -> cells.Row:
     def fit(rate: float) -> tuple[tuple[Diffusion, Path, Any], float]:
-        kind = Diffusion(steps=TUNED, lr=rate, batch=BATCH, drop_class=DROP)
+        kind = replace(preset(name), steps=TUNED, lr=rate)
         place, _, folder = fit_ours(name, kind, SEED_OF_TRIALS)
         return (kind, place, folder), distance(name, draw_ours(name, kind, place, SEED_OF_TRIALS, TRIED)[0])
 
@@ -177,7 +182,7 @@ def ours(name: str, seed: int, steps: int, out: Path) -> cells.Row | None:
     if not goals or reached(rows, min(goals)) is not None:
         return None
     options = tuned(cells.read(out), name, "ours")
-    kind = Diffusion(steps=steps, lr=options["rate"], batch=BATCH, drop_class=DROP, sample_steps=options["sampler"][0], guidance=options["sampler"][1])
+    kind = replace(preset(name), steps=steps, lr=options["rate"], sample_steps=options["sampler"][0], guidance=options["sampler"][1])
     place, fit_seconds, folder = fit_ours(name, kind, seed)
     images, draw_seconds = draw_ours(name, kind, place, seed)
     folder.cleanup()
