@@ -83,3 +83,10 @@ def test_a_score_stands_beside_its_floor_by_the_interval_of_the_difference() -> 
     row = {"low": 0.4, "high": 0.6, "n": 50, "floor": 0.6, "floor_low": 0.5, "floor_high": 0.7, "better": "higher"}
     assert Score("recall", "diversity", "x", 0.5, **row).beside == "not told apart"  # type: ignore[arg-type]
     assert Score("recall", "diversity", "x", 0.5, **row, **apart).beside == "worse"  # type: ignore[arg-type]
+
+
+def test_nothing_is_more_private_than_its_floor():
+    told = {"better": "lower", "low": 0.4, "high": 0.49, "floor": 0.5, "n": 100}
+    assert Score("membership_ratio_auc", "privacy", "x", 0.45, **told).beside == "not told apart"  # type: ignore[arg-type]
+    assert Score("membership_ratio_auc", "privacy", "x", 0.55, **told | {"low": 0.51, "high": 0.6}).beside == "worse"  # type: ignore[arg-type]
+    assert Score("kernel_distance", "fidelity", "x", 0.45, **told).beside == "better"  # type: ignore[arg-type]

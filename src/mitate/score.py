@@ -76,7 +76,9 @@ class Score:
     def _said(self, apart: float, least: float, most: float) -> Beside:
         if least <= 0 <= most:
             return "not told apart"
-        return "better" if (apart > 0) == (self.better == "higher") else "worse"
+        if (apart > 0) != (self.better == "higher"):
+            return "worse"
+        return "better" if self.axis != "privacy" else "not told apart"  # nothing is more private than chance, or than images that were never seen
 
     def __str__(self) -> str:
         if self.value is None:
