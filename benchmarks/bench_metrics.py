@@ -29,7 +29,7 @@ import numpy as np
 from scipy import linalg
 from threadpoolctl import threadpool_limits
 
-from bench_set import features, without_torchvision_operators
+from bench_set import features, pytorch_fid, without_torchvision_operators
 from mitate.metrics import frechet, kernel, neighbours, vendi
 
 K = 5
@@ -163,9 +163,10 @@ def marks(apart: np.ndarray, real_radii: np.ndarray, fake_radii: np.ndarray) -> 
 
 def frechet_calls() -> dict[str, Call]:
     calls: dict[str, Call] = {"ours": frechet.frechet, "scipy sqrtm": sqrtm, "numpy eigvals": eigenvalues}
-    without_torchvision_operators()
     if has("torch_fidelity"):
         import torch
+
+        without_torchvision_operators()
         from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
         def torch_fidelity(real: np.ndarray, fake: np.ndarray) -> float:
@@ -174,13 +175,8 @@ def frechet_calls() -> dict[str, Call]:
 
         calls["torch-fidelity"] = torch_fidelity
     if has("pytorch_fid"):
-        from pytorch_fid.fid_score import calculate_frechet_distance
-
-        def pytorch_fid(real: np.ndarray, fake: np.ndarray) -> float:
-            moments = [part for points in (real, fake) for part in (points.mean(axis=0), np.cov(points, rowvar=False))]
-            return float(calculate_frechet_distance(*moments))
-
-        calls["pytorch-fid"] = pytorch_fid
+        peer = pytorch_fid()
+        calls["pytorch-fid"] = lambda real, fake: peer(real, fake)[0]
     return calls
 
 
