@@ -40,6 +40,10 @@ PLACES = {
 FRAMES = ("{}", "{}", "{}", "a picture of {}", "an image of {}", "there {is} {}", "a drawing that shows {}", "here {is} {}")
 DIM = ("in dim light", "dimly lit", "in the dark")
 BRIGHT = ("in bright light", "well lit")
+LOOKS = {  # how a style is called; flat, the usual one, is not named
+    "outlined": ("with dark outlines", "outlined in black"), "pastel": ("in pastel colours", "in pastel"), "soft": ("soft and blurred", "out of focus"),
+    "sepia": ("in sepia", "like an old photograph"), "chalk": ("in chalk", "as a chalk drawing"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,14 @@ class Prompt:
     relation: str | None = None
     background: str | None = None
     light: str | None = None
+    style: str = "flat"
 
 
-def caption(scene: Scene, *, seed: int, say: Set[str] | None = None, long: bool = False) -> Prompt:
-    """A prompt that the scene fulfils. say: what is said where it can be (default: each of SAYABLE as often as OFTEN has it); long: in sentences."""
+def caption(scene: Scene, *, seed: int, say: Set[str] | None = None, long: bool = False, style: str = "flat") -> Prompt:
+    """A prompt that the scene, drawn in `style`, fulfils.
+
+    say: what is said where it can be (default: each of SAYABLE as often as OFTEN has it); long: in sentences.
+    """
     chance = np.random.default_rng(seed_of("lab caption", seed))
     told = frozenset(name for name in sorted(SAYABLE) if chance.random() < OFTEN[name]) if say is None else frozenset(say)
     groups = _told_apart([_wanted(thing_kind, count, told) for thing_kind, count in scene.groups()], scene)
@@ -83,7 +91,9 @@ def caption(scene: Scene, *, seed: int, say: Set[str] | None = None, long: bool 
     background = scene.background if "background" in told else None
     light = scene.light if "light" in told else None
     text = (_sentences if long else _phrase)(groups, relation, background, light, chance)
-    return Prompt(text, tuple(groups), relation, background, light)
+    if style != "flat":
+        text += ", " * (not long) + " " * long + LOOKS[style][int(chance.integers(len(LOOKS[style])))]
+    return Prompt(text, tuple(groups), relation, background, light, style)
 
 
 def place_of(thing: Thing) -> str | None:
@@ -164,13 +174,12 @@ def _phrase(groups: list[Wanted], relation: str | None, background: str | None, 
 
 
 def _sentences(groups: list[Wanted], relation: str | None, background: str | None, light: str | None, chance: np.random.Generator) -> str:
-    ground = f"a {_word(background, chance)} background" if background else "an empty background"
+    ground = f"a {_word(background, chance)} background" if background else "an even background"
     words = (DIM if light == "dim" else BRIGHT)[int(chance.integers(2))] if light else ""
-    opening = f"this is a simple picture with {ground}" + (f", {words}" if words else "")
+    opening = f"this picture has {ground}" + (f", {words}" if words else "")
     total = sum(g.count for g in groups)
     number = ("one thing", "two things", "three things", "four things")[total - 1]
-    middle = f"it shows {number} in all: " + _joined([_group(g, chance) for g in groups], relation, chance)
-    return f"{opening}. {middle}, and nothing else can be seen in it."
+    return f"{opening}. it shows {number}: {_joined([_group(g, chance) for g in groups], relation, chance)}, and nothing else."
 
 
 def _joined(parts: list[str], relation: str | None, chance: np.random.Generator) -> str:

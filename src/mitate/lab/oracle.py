@@ -193,6 +193,8 @@ def _shape(piece: Piece, size: int, blur: float, rim: float) -> tuple[str, np.nd
                 best, shape, at = likeness, candidate, (x, y)
                 overlap = float(np.minimum(drawn, piece.cover).sum() / np.maximum(drawn, piece.cover).sum())
     inner = _drawn(shape, *at, piece.r - rim - (0.5 + blur) / size, size) > 0.99
+    if overlap < LEAST_OVERLAP:
+        inner = piece.cover > 0.9
     if inner.sum() < 4:
         inner = piece.cover >= np.sort(piece.cover, axis=None)[-4]
     return (shape if overlap >= LEAST_OVERLAP else UNCLEAR), inner

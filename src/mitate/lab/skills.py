@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from mitate.errors import SettingError
-from mitate.lab.captions import Prompt, caption, place_of, relation_of
+from mitate.lab.captions import LOOKS, Prompt, caption, place_of, relation_of
 from mitate.lab.world import RARE, WITHHELD, Scene, World
 from mitate.runtime import seed_of
 from mitate.settings import suggest
@@ -61,13 +63,15 @@ def pairs(skill: str, n: int, *, seed: int) -> Iterator[tuple[Prompt, Scene]]:
         yield caption(scene, seed=seed_of("lab skill", skill, seed, i), say=how.say, long=how.long), scene
 
 
-def training(i: int, *, seed: int, world: World | None = None) -> tuple[Prompt, Scene]:
-    """Pair `i` of a caption and a scene to train on: nothing that was left out, one of six captions long."""
+def training(i: int, *, seed: int, world: World | None = None, styled: float = 0.0) -> tuple[Prompt, Scene]:
+    """Pair `i` of a caption and a scene to train on: nothing that was left out, one of six captions long, a share `styled` in a named style."""
     tries = 0
     while held_out(scene := (world or World()).scene(tries, seed=seed_of("lab training", seed, i))):
         tries += 1
     words = seed_of("lab training words", seed, i)
-    return caption(scene, seed=words, long=words % 6 == 0), scene
+    chance = np.random.default_rng(words)
+    style = list(LOOKS)[int(chance.integers(len(LOOKS)))] if chance.random() < styled else "flat"
+    return caption(scene, seed=words, long=words % 6 == 0, style=style), scene
 
 
 def held_out(scene: Scene) -> bool:

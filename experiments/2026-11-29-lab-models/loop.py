@@ -1,0 +1,90 @@
+"""One training loop for the lab's models: AdamW, warm-up and cosine, averaged weights, a checkpoint a minute; killed, it comes to the same bytes.
+
+Batch `i` follows from i alone, so nothing but weights and optimiser is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+EVERY = 60.0  # seconds from checkpoint to checkpoint
+
+
+def train(
+    net: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr: float, folder: Path, warmup: int = 200, decay: float = 0.999, tell: int = 100
+) -> nn.Module:
+    """The averaged net after `steps` steps. loss(i): of batch i, through `net`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mean = copy.deepcopy(net).eval().requires_grad_(False)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    start, spent = _resume(net, mean, optimiser, folder)
+    begun, saved, losses = time.process_time(), time.monotonic(), []
+    for step in range(start, steps):
+        rate = lr * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        value = loss(step)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        share = min(decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for a, b in zip(mean.parameters(), net.parameters(), strict=True):
+                a.lerp_(b, 1 - share)
+        losses.append(value.item())
+        if (step + 1) % tell == 0:
+            used = spent + time.process_time() - begun
+            line = {"step": step + 1, "loss": round(sum(losses[-tell:]) / len(losses[-tell:]), 5), "cpu_seconds": round(used)}
+            print(json.dumps(line), flush=True)
+            with open(folder / "losses.jsonl", "a") as out:
+                out.write(json.dumps(line) + "\n")
+        if time.monotonic() - saved > EVERY or step + 1 == steps:
+            _save(net, mean, optimiser, folder, step + 1, spent + time.process_time() - begun)
+            saved = time.monotonic()
+    return mean
+
+
+def rows(n: int, batch: int, step: int) -> Tensor:
+    """The rows of batch `step`: a fresh order of all n each time round. int64 [batch]."""
+    per_round = n // batch
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(step // per_round))
+    return order[(step % per_round) * batch : (step % per_round + 1) * batch]
+
+
+def _save(net: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, folder: Path, step: int, spent: float) -> None:
+    state = optimiser.state_dict()["state"]
+    flat = {f"net.{k}": v for k, v in net.state_dict().items()} | {f"mean.{k}": v for k, v in mean.state_dict().items()}
+    flat |= {f"adam.{i}.{k}": v.clone() for i, row in state.items() for k, v in row.items()}
+    save_file({k: v.contiguous().clone() for k, v in flat.items()}, folder / "checkpoint.tmp", metadata={"step": str(step), "cpu_seconds": str(spent)})
+    os.replace(folder / "checkpoint.tmp", folder / "checkpoint.safetensors")
+
+
+def _resume(net: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[int, float]:
+    from safetensors import safe_open
+
+    place = folder / "checkpoint.safetensors"
+    if not place.exists():
+        return 0, 0.0
+    flat = load_file(place)
+    net.load_state_dict({k[4:]: v for k, v in flat.items() if k.startswith("net.")})
+    mean.load_state_dict({k[5:]: v for k, v in flat.items() if k.startswith("mean.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in flat.items():
+        if key.startswith("adam."):
+            _, i, name = key.split(".")
+            state.setdefault(int(i), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    with safe_open(place, "pt") as opened:
+        about = opened.metadata()
+    return int(about["step"]), float(about["cpu_seconds"])

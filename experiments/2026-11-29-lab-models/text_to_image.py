@@ -1,0 +1,111 @@
+"""The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
+
+    python text_to_image.py [--steps 16000] [--from folder of an earlier one] [--work runs/lab-models]
+
+A text encoder (CLIP's, 3 layers of 128) and a U-Net over 8 x 8 x 8 latents with cross-attention at both levels are trained together: v is predicted,
+noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers pipeline folder in float16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import tokenizer
+import torch
+from autoencoder import PAIRS
+from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from loop import rows, train
+from pairs import kept
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+BATCH, DROP, WIDTH = 32, 0.1, 128
+SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+
+
+class Painter(nn.Module):
+    """Text encoder and denoiser, which learn together."""
+
+    def __init__(self, words: CLIPTokenizer) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(words),
+                hidden_size=WIDTH,
+                intermediate_size=4 * WIDTH,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                max_position_embeddings=tokenizer.LENGTH,
+                projection_dim=WIDTH,
+                bos_token_id=words.bos_token_id,
+                eos_token_id=words.eos_token_id,
+                pad_token_id=words.pad_token_id,
+            )  # fmt: skip
+        )
+        self.unet = UNet2DConditionModel(
+            sample_size=8, in_channels=8, out_channels=8, down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
+            block_out_channels=(64, 128), layers_per_block=1, cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8,
+        )  # fmt: skip
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--steps", type=int, default=16_000)
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--lr", type=float, default=1e-3)
+    options.add_argument("--from", dest="start", type=Path)
+    options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
+    given = options.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(given.threads)
+    words = tokenizer.opened(given.work)
+    vae = AutoencoderKL.from_pretrained(given.work / "vae")
+    x, texts = kept(given.work / "pairs.npz", PAIRS, seed=0)
+    z = latents(vae, x, given.work / "latents.npz")
+    tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
+    nothing = torch.tensor(words([""], padding="max_length").input_ids)
+    painter, noising = Painter(words), DDPMScheduler(**SCHEDULE)
+    if given.start:
+        painter.text.load_state_dict(CLIPTextModel.from_pretrained(given.start / "text_encoder", dtype=torch.float32).state_dict())
+        painter.unet.load_state_dict(UNet2DConditionModel.from_pretrained(given.start / "unet", torch_dtype=torch.float32).state_dict())
+
+    def loss(step: int) -> Tensor:
+        chance = torch.Generator().manual_seed(step)
+        some = rows(len(z), BATCH, step)
+        clean, noise = z[some].float(), torch.randn(BATCH, 8, 8, 8, generator=chance)
+        t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
+        t = (t * 1000).long().clamp(0, 999)
+        told = torch.where(torch.rand(BATCH, 1, generator=chance) < DROP, nothing, tokens[some])
+        v = painter.unet(noising.add_noise(clean, noise, t), t, painter.text(told).last_hidden_state).sample
+        return (v - noising.get_velocity(clean, noise, t)).square().mean()
+
+    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999)
+    write(mean, vae, words, given.work / "lab")
+
+
+def write(painter: Painter, vae: AutoencoderKL, words: CLIPTokenizer, folder: Path) -> None:
+    """The pipeline as a folder of float16 weights."""
+    scheduler = DPMSolverMultistepScheduler(**SCHEDULE, timestep_spacing="trailing", lambda_min_clipped=-5.1)
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=painter.text, tokenizer=words, unet=painter.unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+@torch.no_grad()
+def latents(vae: AutoencoderKL, x: np.ndarray, place: Path) -> Tensor:
+    """float16 [n, 8, 8, 8], kept in a file."""
+    if not place.exists():
+        made = [vae.encode(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean for part in np.array_split(x, len(x) // 200)]
+        np.savez(place, z=torch.cat(made).half().numpy())
+    with np.load(place, allow_pickle=False) as data:
+        return torch.from_numpy(data["z"])
+
+
+if __name__ == "__main__":
+    main()
