@@ -26,7 +26,7 @@ LAYERS = [
     ["api"],
     [*FACE, "testing"],
 ]
-APART = {"lab", "intake", "generators", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
+APART = {"intake", "generators", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
 NO_NUMPY = {*FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "engine", "__init__", "__main__", "plan_file"}

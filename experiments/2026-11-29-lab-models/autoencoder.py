@@ -1,6 +1,6 @@
-"""The lab's autoencoder: 32 x 32 x 3 pixels to 8 x 8 x 8 latents and back, as diffusers' AutoencoderKL.
+"""The lab's autoencoder: 32 x 32 x 3 pixels to 16 x 16 x 6 latents and back, as diffusers' AutoencoderKL.
 
-    python autoencoder.py [--steps 4000] [--work runs/lab-models]
+    python autoencoder.py [--steps 3200] [--work runs/lab-models]
 
 Loss: squared and absolute error, and a little weight on latents being small and smooth. At the end the latents' mean and covariance are folded into the
 1 x 1 convolutions beside them, so that latents have unit variance in every direction and the pipeline needs no scale.
@@ -17,21 +17,21 @@ from loop import rows, train
 from pairs import kept
 from torch import Tensor
 
-PAIRS, BATCH, KL = 40_000, 32, 2e-5
+PAIRS, BATCH, KL, CHANNELS = 40_000, 32, 2e-5, 6
 
 
 def new() -> AutoencoderKL:
     torch.manual_seed(0)
     return AutoencoderKL(
-        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64), layers_per_block=1, latent_channels=8, norm_num_groups=8, sample_size=32,
+        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(24, 48), layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=8, sample_size=32,
         mid_block_add_attention=False, scaling_factor=1.0,
     )  # fmt: skip
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=4000)
+    options.add_argument("--steps", type=int, default=3200)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     torch.set_num_threads(1)
@@ -44,7 +44,7 @@ def main() -> None:
         posterior = net.encode(given_x).latent_dist
         z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=noise)
         off = net.decode(z).sample - given_x
-        return off.square().mean() + 0.2 * off.abs().mean() + KL * posterior.kl().mean() / 64
+        return off.square().mean() + 0.2 * off.abs().mean() + KL * posterior.kl().mean() / 256
 
     mean = train(net, loss, steps=given.steps, lr=2e-3, folder=given.work / "autoencoder", decay=0.998)
     fold(mean, torch.from_numpy(x[:4000]).permute(0, 3, 1, 2).float() / 127.5 - 1)
@@ -54,13 +54,13 @@ def main() -> None:
 @torch.no_grad()
 def fold(net: AutoencoderKL, x: Tensor) -> None:
     """Whiten the latents: z' = W (z - m), folded into what follows the encoder and what precedes the decoder."""
-    z = torch.cat([net.encode(part).latent_dist.mean for part in x.split(250)]).permute(0, 2, 3, 1).reshape(-1, 8).double()
+    z = torch.cat([net.encode(part).latent_dist.mean for part in x.split(250)]).permute(0, 2, 3, 1).reshape(-1, CHANNELS).double()
     m, (values, vectors) = z.mean(0), torch.linalg.eigh(torch.cov(z.T))
     whiten, back = (vectors / values.sqrt()).T, vectors * values.sqrt()
-    to, off = net.quant_conv.weight[:8, :, 0, 0].double(), net.quant_conv.bias[:8].double()
-    net.quant_conv.weight[:8, :, 0, 0], net.quant_conv.bias[:8] = (whiten @ to).float(), (whiten @ (off - m)).float()
-    net.quant_conv.weight[8:] = 0  # what the encoder is unsure of is not whitened with it: nearly nothing from here on
-    net.quant_conv.bias[8:] = -12.0
+    to, off = net.quant_conv.weight[:CHANNELS, :, 0, 0].double(), net.quant_conv.bias[:CHANNELS].double()
+    net.quant_conv.weight[:CHANNELS, :, 0, 0], net.quant_conv.bias[:CHANNELS] = (whiten @ to).float(), (whiten @ (off - m)).float()
+    net.quant_conv.weight[CHANNELS:] = 0  # what the encoder is unsure of is not whitened with it: nearly nothing from here on
+    net.quant_conv.bias[CHANNELS:] = -12.0
     at, low = net.post_quant_conv.weight[:, :, 0, 0].double(), net.post_quant_conv.bias.double()
     net.post_quant_conv.weight[:, :, 0, 0], net.post_quant_conv.bias[:] = (at @ back).float(), (low + at @ m).float()
 

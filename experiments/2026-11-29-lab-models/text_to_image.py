@@ -1,9 +1,9 @@
 """The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
 
-    python text_to_image.py [--steps 16000] [--from folder of an earlier one] [--work runs/lab-models]
+    python text_to_image.py [--steps 6000] [--from folder of an earlier one] [--work runs/lab-models]
 
-A text encoder (CLIP's, 3 layers of 128) and a U-Net over 8 x 8 x 8 latents with cross-attention at both levels are trained together: v is predicted,
-noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers pipeline folder in float16.
+A text encoder (CLIP's, 3 layers of 128) and a U-Net over 16 x 16 x 6 latents, with cross-attention at 8 x 8 and 4 x 4, are trained together: v is
+predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers pipeline folder in float16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tokenizer
 import torch
-from autoencoder import PAIRS
+from autoencoder import CHANNELS, PAIRS
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from loop import rows, train
 from pairs import kept
@@ -47,14 +47,15 @@ class Painter(nn.Module):
             )  # fmt: skip
         )
         self.unet = UNet2DConditionModel(
-            sample_size=8, in_channels=8, out_channels=8, down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
-            block_out_channels=(64, 128), layers_per_block=1, cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8,
+            sample_size=16, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(48, 96, 128), layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8,
         )  # fmt: skip
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=16_000)
+    options.add_argument("--steps", type=int, default=6000)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--from", dest="start", type=Path)
@@ -76,7 +77,7 @@ def main() -> None:
     def loss(step: int) -> Tensor:
         chance = torch.Generator().manual_seed(step)
         some = rows(len(z), BATCH, step)
-        clean, noise = z[some].float(), torch.randn(BATCH, 8, 8, 8, generator=chance)
+        clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, 16, 16, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
         told = torch.where(torch.rand(BATCH, 1, generator=chance) < DROP, nothing, tokens[some])
@@ -99,7 +100,7 @@ def write(painter: Painter, vae: AutoencoderKL, words: CLIPTokenizer, folder: Pa
 
 @torch.no_grad()
 def latents(vae: AutoencoderKL, x: np.ndarray, place: Path) -> Tensor:
-    """float16 [n, 8, 8, 8], kept in a file."""
+    """float16 [n, CHANNELS, 16, 16], kept in a file."""
     if not place.exists():
         made = [vae.encode(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean for part in np.array_split(x, len(x) // 200)]
         np.savez(place, z=torch.cat(made).half().numpy())

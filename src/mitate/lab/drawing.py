@@ -25,6 +25,7 @@ GROUND: Mapping[str, tuple[int, int, int]] = {"white": (245, 245, 245), "grey": 
 DARK = 0.45  # light of a stripe or dot, of its thing's colour
 STRIPE, DOT = 0.11, 0.135  # sides from one stripe, or dot, to the next
 DOT_RADIUS = 0.3  # of that
+TEXTURED = 0.84  # of a thing's radius: its rim is plain, so that its outline is plain too
 FINE = 4  # samples a pixel and axis
 
 
@@ -145,12 +146,13 @@ def _dark_share(thing: Thing, place: tuple[slice, slice], size: int) -> np.ndarr
     """The share of each pixel that lies on a stripe or dot, float64 [h, w]."""
     py, px = _points(*place)
     y, x = py / size - thing.y, px / size - thing.x
+    if thing.texture == "plain":
+        return np.zeros((y.shape[0] // FINE, x.shape[1] // FINE))
+    within = inside(thing.shape, x / (TEXTURED * thing.r), y / (TEXTURED * thing.r))
     if thing.texture == "striped":
-        return _pooled(np.broadcast_to((y / STRIPE) % 1 < 0.5, (y.shape[0], x.shape[1])))
-    if thing.texture == "dotted":
-        near_x, near_y = (x / DOT + 0.5) % 1 - 0.5, (y / DOT + 0.5) % 1 - 0.5
-        return _pooled(near_x**2 + near_y**2 < DOT_RADIUS**2)
-    return np.zeros((y.shape[0] // FINE, x.shape[1] // FINE))
+        return _pooled(within & ((y / STRIPE) % 1 < 0.5))
+    near_x, near_y = (x / DOT + 0.5) % 1 - 0.5, (y / DOT + 0.5) % 1 - 0.5
+    return _pooled(within & (near_x**2 + near_y**2 < DOT_RADIUS**2))
 
 
 def _under(canvas: np.ndarray, thing: Thing, size: int, share: float) -> None:
