@@ -41,7 +41,7 @@ def main() -> None:
     if not given.summary:
         looks = [("flat", noise) for noise in NOISE] + [(style, 0.0) for style in STYLES if style != "flat"]
         todo = [
-            ({"size": size, "style": style, "noise": noise, "scenes": given.scenes}, partial(measure, size, style, noise, given.scenes))
+            ({"pixels": size, "style": style, "noise": noise, "scenes": given.scenes}, partial(measure, size, style, noise, given.scenes))
             for size in map(int, given.sizes.split(","))
             for style, noise in looks
         ]
@@ -60,7 +60,7 @@ def measure(size: int, style: str, noise: float, scenes: int) -> cells.Row:
         for name, yes in judged(scene, found):
             seen[name] += 1
             right[name] += yes
-    row: dict[str, Any] = {"size": size, "style": style, "noise": noise, "scenes": scenes}
+    row: dict[str, Any] = {"pixels": size, "style": style, "noise": noise, "scenes": scenes}
     row |= {name: told(right[name], seen[name]) for name in (*OF_THINGS, *OF_SCENES)}
     return row | {"all": told(right.total(), seen.total()), "milliseconds": round(1e3 * spent / scenes, 2)}
 
@@ -90,7 +90,9 @@ def summary(rows: list[Mapping[str, Any]]) -> str:
     for row in rows:
         each = " | ".join(f"{100 * row[name][0]:.1f}" for name in (*OF_THINGS, *OF_SCENES))
         value, low, high = (100 * v for v in row["all"])
-        lines.append(f"| {row['size']} | {row['style']} | {row['noise']:g} | {each} | **{value:.2f}** ({low:.2f} to {high:.2f}) | {row['milliseconds']:.0f} |")
+        lines.append(
+            f"| {row['pixels']} | {row['style']} | {row['noise']:g} | {each} | **{value:.2f}** ({low:.2f} to {high:.2f}) | {row['milliseconds']:.0f} |"
+        )
     return "\n".join(lines)
 
 

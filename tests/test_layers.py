@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "mitate"
-FACE = ["cli", "cli_asked", "cli_options", "cli_runs"]
+FACE = ["cli", "cli_asked", "cli_options", "cli_pictures", "cli_runs"]
 LAYERS = [
     ["errors"],
     ["settings", "registry", "store", "progress", "runtime", "marks", "codec", "fitting"],
     ["images"],
     ["generator", "adapter", "score", "recipe", "study", "cards"],
     ["sets"],
-    ["intake", "generators", "metrics", "training", "adapters"],
+    ["intake", "generators", "captioners", "metrics", "training", "adapters"],
     ["features", "lab"],
     ["verbs", "axes", "leaks"],
-    ["engine", "fitted", "drawn"],
+    ["engine", "fitted", "drawn", "painted"],
     ["studies"],
     ["report"],
     ["api"],
     [*FACE, "testing"],
 ]
-APART = {"intake", "generators", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
+APART = {"intake", "generators", "captioners", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
 NO_NUMPY = {*FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "engine", "__init__", "__main__", "plan_file"}

@@ -1,6 +1,7 @@
 """The lab's autoencoder: 32 x 32 x 3 pixels to 16 x 16 x 6 latents and back, as diffusers' AutoencoderKL.
 
     python autoencoder.py [--steps 3200] [--work runs/lab-models]
+    python autoencoder.py --decoder [--steps 4000]        goes on with the decoder alone, so that latents, and what is trained on them, stay as they are
 
 Loss: squared and absolute error, and a little weight on latents being small and smooth. At the end the latents' mean and covariance are folded into the
 1 x 1 convolutions beside them, so that latents have unit variance in every direction and the pipeline needs no scale.
@@ -11,13 +12,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from loop import rows, train
 from pairs import kept
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 PAIRS, BATCH, KL, CHANNELS = 40_000, 32, 2e-5, 6
+SLACK = 0.05  # noise on latents (of unit variance) that the decoder learns to bear
 
 
 def new() -> AutoencoderKL:
@@ -32,10 +36,14 @@ def new() -> AutoencoderKL:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--steps", type=int, default=3200)
+    options.add_argument("--decoder", action="store_true")
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     torch.set_num_threads(1)
     x, _ = kept(given.work / "pairs.npz", PAIRS, seed=0)
+    if given.decoder:
+        refine(given.work, x, given.steps)
+        return
     net = new()
 
     def loss(step: int) -> Tensor:
@@ -49,6 +57,45 @@ def main() -> None:
     mean = train(net, loss, steps=given.steps, lr=2e-3, folder=given.work / "autoencoder", decay=0.998)
     fold(mean, torch.from_numpy(x[:4000]).permute(0, 3, 1, 2).float() / 127.5 - 1)
     mean.save_pretrained(given.work / "vae")
+
+
+def refine(work: Path, x: np.ndarray, steps: int) -> None:
+    """Train the decoder on, on latents with a little noise, as a sampler leaves it; errors on things and beside them count five times."""
+    net = AutoencoderKL.from_pretrained(work / "vae")
+    codes = latents(net, x, work / "latents.npz")
+
+    class Decoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder, self.post = net.decoder, net.post_quant_conv
+
+    part = Decoder()
+
+    def loss(step: int) -> Tensor:
+        some = rows(len(x), BATCH, step)
+        clean = torch.from_numpy(x[some.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.no_grad():
+            z = codes[some].float()
+            z = z + SLACK * torch.randn(z.shape, generator=torch.Generator().manual_seed(step))
+            ground = functional.avg_pool2d(clean, 13, 1, 6, count_include_pad=False)
+            there = functional.max_pool2d(((clean - ground).abs().amax(1, keepdim=True) > 0.15).float(), 3, 1, 1)
+        off = part.decoder(part.post(z)) - clean
+        return ((1 + 4 * there) * (off.square() + 0.2 * off.abs())).mean()
+
+    mean = train(part, loss, steps=steps, lr=1e-3, folder=work / "decoder", decay=0.998)
+    net.decoder.load_state_dict(mean.decoder.state_dict())
+    net.post_quant_conv.load_state_dict(mean.post.state_dict())
+    net.save_pretrained(work / "vae-refined")
+
+
+@torch.no_grad()
+def latents(vae: AutoencoderKL, x: np.ndarray, place: Path) -> Tensor:
+    """float16 [n, CHANNELS, 16, 16], kept in a file."""
+    if not place.exists():
+        made = [vae.encode(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean for part in np.array_split(x, len(x) // 200)]
+        np.savez(place, z=torch.cat(made).half().numpy())
+    with np.load(place, allow_pickle=False) as data:
+        return torch.from_numpy(data["z"])
 
 
 @torch.no_grad()

@@ -12,10 +12,9 @@ import argparse
 import warnings
 from pathlib import Path
 
-import numpy as np
 import tokenizer
 import torch
-from autoencoder import CHANNELS, PAIRS
+from autoencoder import CHANNELS, PAIRS, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from loop import rows, train
 from pairs import kept
@@ -96,16 +95,6 @@ def write(painter: Painter, vae: AutoencoderKL, words: CLIPTokenizer, folder: Pa
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
-
-
-@torch.no_grad()
-def latents(vae: AutoencoderKL, x: np.ndarray, place: Path) -> Tensor:
-    """float16 [n, CHANNELS, 16, 16], kept in a file."""
-    if not place.exists():
-        made = [vae.encode(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean for part in np.array_split(x, len(x) // 200)]
-        np.savez(place, z=torch.cat(made).half().numpy())
-    with np.load(place, allow_pickle=False) as data:
-        return torch.from_numpy(data["z"])
 
 
 if __name__ == "__main__":

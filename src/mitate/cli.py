@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from mitate import __version__, cli_runs
+from mitate import __version__, cli_pictures, cli_runs
 from mitate import cli_options as shared
 from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked, prices_asked, refuse_with_continue, volume_asked
 from mitate.cli_runs import EXIT
@@ -262,27 +262,8 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
             click.echo(f"{name}: the images have groups, and epsilon is not for a group. {told['groups']}")
 
 
-@app.command()
-@click.argument("name")
-@click.option("--per-class", type=int, required=True, help="Images of each class.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write: class folders of PNGs with a dataset card.")
-@click.option("--seed", type=int, default=0, show_default=True)
-def generate(name: str, per_class: int, out: Path, seed: int) -> None:
-    """Draw images from the kept generator NAME into a folder that other tools open."""
-    from dataclasses import replace
-
-    from mitate.fitted import generate as draw
-    from mitate.fitted import load_generator
-    from mitate.progress import Line
-    from mitate.sets import write_images
-    from mitate.store import Store
-
-    store = Store.find()
-    line = Line(1.0, title=f"generate {name}")
-    images = draw(load_generator(name, store=store), per_class=per_class, seed=seed, store=store, progress=line)
-    write_images(replace(images, name=name), out, progress=line)
-    line.close()
-    click.echo(f"{out}: {len(images)} images, {len(images.classes)} classes, each marked as made by a model")
+app.add_command(cli_pictures.generate)
+app.add_command(cli_pictures.caption)
 
 
 @app.command()

@@ -98,9 +98,12 @@ def _load(folder: Path) -> Any:
         raise MissingExtra.of(wrong.name or "diffusers", "diffusion", "A text-to-image pipeline") from wrong
     logging.disable_progress_bar()
     level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         pipeline = AutoPipelineForText2Image.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as wrong:
+        told = str(wrong).strip().splitlines() or [type(wrong).__name__]
+        raise DataError(f"{folder} cannot be opened as a pipeline ({told[0]}).", fix="give a folder that diffusers saved as safetensors") from wrong
     finally:
         logging.set_verbosity(level)
     pipeline.set_progress_bar_config(disable=True)

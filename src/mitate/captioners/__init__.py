@@ -1,0 +1,1 @@
+"""What writes text about an image."""

@@ -1,0 +1,95 @@
+"""Captioners: a transformers folder as something that describes images.
+
+lab = open_captioner("lab")                      the captioner we ship (weights/lab-captioner)
+lab.describe(images)                             uint8 [n, h, w, 3] to n texts
+
+Any folder that `AutoModelForImageTextToText` opens and that needs no prompt beside the image will do. Greedy unless asked otherwise: the same image, the same
+text, in whatever batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.progress import Progress, Silent
+from mitate.runtime import torch_threads
+from mitate.settings import digest
+from mitate.store import file_digest
+
+LAB = Path(__file__).parent.parent / "weights" / "lab-captioner"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A captioner in a folder that transformers opens."""
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of the weights and configuration, not of the folder."""
+        files = sorted(p for p in self.folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt") and p.is_file())
+        return digest("mitate.captioner", [[p.relative_to(self.folder).as_posix(), file_digest(p)] for p in files])
+
+    @cached_property
+    def loaded(self) -> tuple[Any, Any, Any]:
+        """Model in float32, image processor, tokenizer."""
+        return _load(self.folder)
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side of what it looks at."""
+        size = self.loaded[1].size
+        return int(size.get("height") or size.get("shortest_edge"))
+
+    def describe(self, images: np.ndarray, *, progress: Progress | None = None) -> list[str]:
+        """One text an image. images: uint8 [n, h, w, 3]."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise SettingError(f"The images are {images.dtype} {list(images.shape)}.", fix="give uint8 [n, h, w, 3]")
+        import torch
+
+        told, texts = progress or Silent(), []
+        model, look, words = self.loaded
+        with torch_threads(), torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                some = images[start : start + BATCH]
+                short = BATCH - len(some)
+                pixels = look(images=[*some, *([some[-1]] * short)], return_tensors="pt").pixel_values
+                tokens = model.generate(pixel_values=pixels, do_sample=False, num_beams=1)
+                texts += [text.strip() for text in words.batch_decode(tokens[: len(some)], skip_special_tokens=True)]
+                told.step(start + len(some), len(images))
+        return texts
+
+
+def open_captioner(source: str | Path) -> Captioner:
+    """The captioner in a folder, or ours by the name `lab`. DataError where there is none."""
+    folder = LAB if str(source) == "lab" else Path(source)
+    if not (folder / "config.json").is_file():
+        raise DataError(f"{folder} holds no captioner (config.json).", fix='give a folder that transformers saved, or "lab"')
+    return Captioner(str(source), folder)
+
+
+def _load(folder: Path) -> tuple[Any, Any, Any]:
+    try:
+        import torch
+        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError as wrong:
+        raise MissingExtra.of(wrong.name or "transformers", "diffusion", "A captioner") from wrong
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True).eval()
+        return model, AutoImageProcessor.from_pretrained(folder, local_files_only=True), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as wrong:
+        raise DataError(f"{folder} cannot be opened as a captioner ({str(wrong).splitlines()[0]}).", fix="give a folder that transformers saved") from wrong
+    finally:
+        logging.set_verbosity(level)

@@ -1,0 +1,73 @@
+"""Text-to-image models as generators: open one by name, and paint prompts into a set with provenance.
+
+lab   = mi.load_generator("lab")                                  ours; or a folder that diffusers saved, or what `mitate fit` kept
+fakes = mi.paint(lab, ["two red circles", "a blue star"], per_prompt=4, seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mitate.errors import SettingError
+from mitate.images import ArrayReader, ImageSet, Provenance
+from mitate.progress import Progress
+from mitate.runtime import seed_of
+from mitate.store import Store
+
+if TYPE_CHECKING:
+    from mitate.captioners.writers import Captioner
+    from mitate.fitted import Fitted
+    from mitate.generators.pipelines import Pipeline
+
+OURS = "lab"
+
+
+def is_pipeline(name: str) -> bool:
+    """Whether the name is that of a text-to-image pipeline: ours, or a folder of one."""
+    return name == OURS or (Path(name) / "model_index.json").is_file()
+
+
+def load_generator(name: str, *, store: Store | None = None) -> Fitted | Pipeline:
+    """The text-to-image pipeline `lab` or in a folder, or the generator kept under `name`. SettingError names the nearest known one."""
+    if is_pipeline(name):
+        from mitate.generators.pipelines import open_pipeline
+
+        return open_pipeline(name)
+    from mitate.fitted import load_generator as kept
+
+    return kept(name, store=store)
+
+
+def load_captioner(name: str) -> Captioner:
+    """The captioner `lab`, or in a folder that transformers saved."""
+    from mitate.captioners.writers import open_captioner
+
+    return open_captioner(name)
+
+
+def paint(
+    pipeline: Pipeline, prompts: Sequence[str], *, per_prompt: int = 1, seed: int = 0, steps: int = 0, guidance: float = 0.0, negative: str = "",
+    progress: Progress | None = None,
+) -> ImageSet:  # fmt: skip
+    """`per_prompt` images of every prompt, as a set with captions and provenance and without labels.
+
+    Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it. steps, guidance: 0 for the
+    pipeline's own.
+    """
+    if per_prompt < 1 or not prompts:
+        raise SettingError(f"{len(prompts)} prompts, {per_prompt} images of each: nothing to paint.", fix="give a prompt, and 1 or more images of each")
+    if empty := sum(not prompt.strip() for prompt in prompts):
+        raise SettingError(f"{empty} of {len(prompts)} prompts are empty.", fix="leave them out")
+    from mitate.codec import pixel_digest
+
+    texts = [prompt for prompt in prompts for _ in range(per_prompt)]
+    seeds = [seed_of("paint", seed, prompt, i) for prompt in prompts for i in range(per_prompt)]
+    x = pipeline.paint(texts, seeds, steps=steps, guidance=guidance, negative=negative, progress=progress)
+    settings: dict[str, object] = {"steps": steps or pipeline.steps, "guidance": guidance or pipeline.guidance, "negative": negative, "seed": seed}
+    return ImageSet(
+        name=Path(pipeline.name).name, classes=(), labels=(-1,) * len(texts), digests=tuple(pixel_digest(image) for image in x), reader=ArrayReader(x),
+        names=tuple(str(i) for i in range(len(texts))), captions=tuple(texts), split="synthetic",
+        provenance=Provenance("text-to-image", pipeline.digest, settings, (), tuple(seeds)),
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Tiny text-to-image pipelines and captioners with random weights, in the standard folders, built in a moment without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+LENGTH = 16  # tokens of a prompt
+
+
+def tokenizer() -> Any:
+    """A byte-level CLIP tokenizer without merges: every letter is a token, nothing is unknown."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    letters = sorted(ByteLevel.alphabet())
+    marks = ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: i for i, token in enumerate([*letters, *(letter + "</w>" for letter in letters), *marks])}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=LENGTH, unk_token=marks[1], bos_token=marks[0], eos_token=marks[1], pad_token=marks[1])
+
+
+def tiny_pipeline(folder: Path) -> Path:
+    """A Stable-Diffusion-class pipeline of 16 px."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    words = tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
+            norm_num_groups=4, sample_size=16, layers_per_block=1, mid_block_add_attention=False, scaling_factor=1.0,
+        )  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=8, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4,
+        )  # fmt: skip
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=LENGTH,
+                bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+            )  # fmt: skip
+        )
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1, set_alpha_to_one=False)
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=text, tokenizer=words, unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_captioner(folder: Path) -> Path:
+    """A vision encoder and a text decoder of 16 px."""
+    import torch
+    from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel, ViTConfig, ViTImageProcessor, ViTModel
+
+    words = tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        eye = ViTModel(ViTConfig(image_size=16, patch_size=4, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2))
+        mouth = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=LENGTH, n_embd=16, n_layer=1, n_head=2, add_cross_attention=True))
+    net = VisionEncoderDecoderModel(encoder=eye, decoder=mouth)
+    marks = {"decoder_start_token_id": words.bos_token_id, "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
+    for name, value in marks.items():
+        setattr(net.config, name, value)
+    net.generation_config = GenerationConfig(max_length=LENGTH, bos_token_id=words.bos_token_id, **marks)
+    net.save_pretrained(folder)
+    words.save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)
+    return folder
