@@ -56,10 +56,10 @@ def read(image: np.ndarray, *, style: str | Style = "flat") -> Scene:
         pixels = gaussian_filter(pixels, (smooth, smooth, 0), mode="nearest")
     ground, left = _ground(pixels)
     blurred = float(np.hypot(smooth, how.blur * size))
-    gain = _gain(ground)
+    gain, off = _gain(ground), _off(pixels, ground, how.shadow)
     things, lights = [], []
-    for mask in _masks(pixels, ground, max(FAINT, SIGMAS * left, GRAINS * how.grain)):
-        if (piece := _piece(pixels, ground, mask, blurred)) is None:
+    for mask in _masks(off, max(FAINT, SIGMAS * left, GRAINS * how.grain)):
+        if (piece := _piece(off * mask, mask, blurred)) is None:
             continue
         shape, inner = _shape(piece, size, blurred, how.outline)
         values = (pixels[inner] - how.hollow * ground[inner]) / (1 - how.hollow)
@@ -119,10 +119,15 @@ def _gain(ground: np.ndarray) -> np.ndarray:
     return np.clip(bright / max(1e-9, float(bright.max())), 0.5, 1.0) if np.median(bright) > 40 else np.full(bright.shape, 0.9)
 
 
-def _masks(pixels: np.ndarray, ground: np.ndarray, faint: float) -> list[np.ndarray]:
-    """Connected pieces of what is not ground, bool [h, w] each; specks left out."""
-    off = np.linalg.norm(pixels - ground, axis=2)
-    least = LEAST_AREA * np.pi * (SIZES["small"] * len(pixels)) ** 2
+def _off(pixels: np.ndarray, ground: np.ndarray, shadow: float) -> np.ndarray:
+    """How far each pixel is from its ground, float64 [h, w], in levels; ground in a shadow that takes so much light is ground."""
+    lit = np.clip((pixels * ground).sum(axis=2) / np.maximum((ground * ground).sum(axis=2), 1e-9), 1 - shadow, 1)
+    return np.linalg.norm(pixels - lit[..., None] * ground, axis=2)
+
+
+def _masks(off: np.ndarray, faint: float) -> list[np.ndarray]:
+    """Connected pieces of what is not ground, bool [h, w] each; specks left out. off: float64 [h, w], distance to the ground."""
+    least = LEAST_AREA * np.pi * (SIZES["small"] * len(off)) ** 2
     found = []
     for mask in _connected(off > faint):
         if mask.sum() >= least:  # things whose blurred rims touch come apart where the ground shines through
@@ -136,10 +141,9 @@ def _connected(mask: np.ndarray) -> list[np.ndarray]:
     return [pieces == k + 1 for k in range(count)]
 
 
-def _piece(pixels: np.ndarray, ground: np.ndarray, mask: np.ndarray, blur: float) -> Piece | None:
-    """How much of each pixel a piece covers, and its centre and radius."""
-    size = len(pixels)
-    off = np.linalg.norm(pixels - ground, axis=2) * mask
+def _piece(off: np.ndarray, mask: np.ndarray, blur: float) -> Piece | None:
+    """How much of each pixel a piece covers, and its centre and radius. off: float64 [h, w], distance to the ground, 0 beyond the piece."""
+    size = len(off)
     core = _shrunk(mask)
     core = core if core.sum() >= 4 else mask
     full = float(np.median(np.sort(off[core])[-max(4, core.sum() // 2) :]))
