@@ -52,6 +52,8 @@ def fit(
     measured later. A kind with an epsilon is fitted on every image of `train`: it needs no other, and a split would let one image move
     another across its border. size: pixels of the images it will draw (0: their own, at most 64). name: keep it under this name.
     """
+    if name == "lab":
+        raise SettingError("The name lab is taken: it is the text-to-image model that comes with mitate.", fix="keep yours under another name")
     store = store or Store.find()
     parts = prepare(kind, train, seed=seed, size=size)
     blind = store.blind(train.digest) if parts.private else ""

@@ -133,7 +133,8 @@ class World:
         return shape, colour, size, "plain" if size == "small" else texture
 
     def shares(self, attribute: str) -> dict[str, float]:
-        """The true share of each value among things; of background and light among scenes. Exact where `same` is empty.
+        """The true share of each value: of shape, colour, size, texture and pair (`red circle`) among things; of background, light and number (`3`)
+        among scenes. Exact where `same` is empty.
 
         Kinds of a scene are drawn independently, and its further things are of one of its kinds: so each thing, alone, follows the shares of a kind.
         """
@@ -141,6 +142,11 @@ class World:
             pairs, shares = self.pairs()
             at = ("shape", "colour").index(attribute)
             return {v: float(sum(p for pair, p in zip(pairs, shares, strict=True) if pair[at] == v)) for v in (SHAPES, COLOURS)[at]}
+        if attribute == "pair":
+            pairs, shares = self.pairs()
+            return {f"{colour} {shape}": float(p) for (shape, colour), p in zip(pairs, shares, strict=True)}
+        if attribute == "number":
+            return {str(i + 1): float(p) for i, p in enumerate(_shares(self.counts))}
         if attribute == "size":
             return {"small": 1 - self.large, "large": self.large}
         if attribute == "texture":

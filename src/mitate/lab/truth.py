@@ -1,0 +1,73 @@
+"""How far are pictures from the world they should be of? Frequencies that the oracle read, beside the true ones.
+
+errors = distribution_errors([read(image) for image in images], World())
+errors["colour"].value, errors["colour"].floor
+
+The error of an attribute is the total variation distance between its frequencies and the truth: the share of things (or scenes) that would have to change.
+It is never 0 for a finite set, so each is told with its floor: what as many scenes drawn from the world itself score, median and 95 % range.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mitate.errors import DataError
+from mitate.lab.world import Scene, Thing, World
+from mitate.runtime import seed_of
+
+OF_THINGS, OF_SCENES = ("shape", "colour", "pair", "size", "texture"), ("number", "background", "light")
+DRAWS = 100  # of the world, for the floor
+
+
+@dataclass(frozen=True)
+class DistributionError:
+    """value: 0 to 1. floor, low, high: median and 95 % range of what the world itself scores at this n. n: things or scenes; worst: value that is most
+    off, and by how much its share is too high (positive) or too low."""
+
+    value: float
+    floor: float
+    low: float
+    high: float
+    n: int
+    worst: tuple[str, float]
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is above what the world itself scores in 97.5 of 100 draws."""
+        return self.value > self.high
+
+
+def distribution_errors(scenes: Sequence[Scene], world: World, *, seed: int = 0, draws: int = DRAWS) -> dict[str, DistributionError]:
+    """The error of each attribute, by its name. DataError where there are no things to count."""
+    if not scenes or not any(scene.things for scene in scenes):
+        raise DataError(f"{len(scenes)} scenes hold no things.", fix="give images of the lab, in their style")
+    fresh = [[world.scene(i, seed=seed_of("lab truth", seed, k)) for i in range(len(scenes))] for k in range(draws)]
+    found = {}
+    for name in (*OF_THINGS, *OF_SCENES):
+        truth = world.shares(name)
+        value, worst, n = _error(scenes, name, truth)
+        floors = [_error(some, name, truth)[0] for some in fresh]
+        low, middle, high = (float(v) for v in np.quantile(floors, (0.025, 0.5, 0.975)))
+        found[name] = DistributionError(value, middle, low, high, n, worst)
+    return found
+
+
+def _error(scenes: Sequence[Scene], name: str, truth: dict[str, float]) -> tuple[float, tuple[str, float], int]:
+    values = [_value(scene, thing, name) for scene in scenes for thing in (scene.things if name in OF_THINGS else (None,))]
+    counts = Counter(values)
+    off = {value: counts[value] / len(values) - truth.get(value, 0.0) for value in {*counts, *truth}}
+    worst = max(sorted(off), key=lambda value: abs(off[value]))
+    return sum(abs(v) for v in off.values()) / 2, (worst, off[worst]), len(values)
+
+
+def _value(scene: Scene, thing: Thing | None, name: str) -> str:
+    if name == "number":
+        return str(len(scene.things))
+    if name == "pair":
+        assert thing is not None
+        return f"{thing.colour} {thing.shape}"
+    return str(getattr(scene if name in OF_SCENES else thing, name))
