@@ -58,6 +58,34 @@ def test_a_blot_is_no_shape() -> None:
     assert thing.shape == UNCLEAR and thing.colour == "blue"
 
 
+@pytest.mark.parametrize("paint", [(20, 20, 20), (140, 140, 140), (120, 80, 60)])
+def test_a_colour_that_is_none_of_ours_is_unclear(paint: tuple[int, int, int]) -> None:
+    image = np.full((32, 32, 3), 245, dtype=np.uint8)
+    image[10:20, 10:20] = paint
+    (thing,) = read(image).things
+    assert thing.colour == UNCLEAR and thing.shape == "square"
+
+
+def test_a_thing_of_two_colours_has_no_clear_one() -> None:
+    image = np.full((32, 32, 3), 245, dtype=np.uint8)
+    image[10:20, 10:15], image[10:20, 15:20] = (222, 38, 38), (42, 84, 222)
+    assert [thing.colour for thing in read(image).things] == [UNCLEAR]
+
+
+@pytest.mark.parametrize("ground", [(170, 215, 170), (250, 180, 180), (120, 0, 0), (200, 200, 200)])
+def test_a_ground_that_is_none_of_ours_is_unclear(ground: tuple[int, int, int]) -> None:
+    image = np.full((32, 32, 3), ground, dtype=np.uint8)
+    image[10:20, 10:20] = (42, 84, 222)
+    assert read(image).background == UNCLEAR
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("shape", ["star", "triangle"])
+def test_a_shape_upside_down_is_unclear(shape: str, size: int) -> None:
+    (thing,) = read(draw(Scene((Thing(shape, "blue", "large", "plain", 0.5, 0.5, 0.135),), "white"), size=size)[::-1]).things
+    assert thing.shape == UNCLEAR
+
+
 def test_a_random_picture_does_not_end_in_an_error() -> None:
     chance = np.random.default_rng(0)
     for image in (

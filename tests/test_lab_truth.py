@@ -5,6 +5,7 @@ import pytest
 from mitate.errors import DataError
 from mitate.lab.drawing import draw
 from mitate.lab.oracle import read
+from mitate.lab.skills import held_out, training
 from mitate.lab.truth import distribution_errors
 from mitate.lab.world import Scene, World
 
@@ -35,6 +36,12 @@ def test_a_colour_that_vanished_is_named() -> None:
     errors = distribution_errors([without_red(WORLD.scene(i, seed=4)) for i in range(300)], WORLD, draws=30)
     assert errors["colour"].sure and errors["colour"].value == pytest.approx(WORLD.shares("colour")["red"], abs=0.09)  # and what 600 things vary by
     assert not errors["shape"].sure and not errors["background"].sure
+
+
+def test_what_was_left_out_of_training_is_not_blamed_on_a_model() -> None:
+    scenes = [training(i, seed=5)[1] for i in range(400)]
+    errors = distribution_errors(scenes, World(), among=lambda scene: not held_out(scene), draws=30)
+    assert sum(e.sure for e in errors.values()) <= 1
 
 
 def test_scenes_without_things_are_refused() -> None:

@@ -1,9 +1,10 @@
 """The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
 
-    python text_to_image.py [--steps 6000] [--from folder of an earlier one] [--work runs/lab-models]
+    python text_to_image.py [--steps 6000] [--from checkpoint of an earlier one] [--work runs/lab-models]
 
-A text encoder (CLIP's, 3 layers of 128) and a U-Net over 16 x 16 x 6 latents, with cross-attention at 8 x 8 and 4 x 4, are trained together: v is
-predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers pipeline folder in float16.
+A text encoder (CLIP's, 3 layers of 128) and a U-Net over 16 x 16 x 6 latents, with cross-attention at 8 x 8 and 4 x 4 and the pooled text beside the time,
+are trained together: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers
+pipeline folder in float16.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from autoencoder import CHANNELS, PAIRS, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from loop import rows, train
 from pairs import kept
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -48,7 +50,7 @@ class Painter(nn.Module):
         self.unet = UNet2DConditionModel(
             sample_size=16, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(48, 96, 128), layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8,
+            cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8, addition_embed_type="text", addition_embed_type_num_heads=4,
         )  # fmt: skip
 
 
@@ -70,8 +72,8 @@ def main() -> None:
     nothing = torch.tensor(words([""], padding="max_length").input_ids)
     painter, noising = Painter(words), DDPMScheduler(**SCHEDULE)
     if given.start:
-        painter.text.load_state_dict(CLIPTextModel.from_pretrained(given.start / "text_encoder", dtype=torch.float32).state_dict())
-        painter.unet.load_state_dict(UNet2DConditionModel.from_pretrained(given.start / "unet", torch_dtype=torch.float32).state_dict())
+        known = load_file(given.start)
+        painter.load_state_dict({k[5:]: v for k, v in known.items() if k.startswith("mean.")}, strict=False)
 
     def loss(step: int) -> Tensor:
         chance = torch.Generator().manual_seed(step)

@@ -131,7 +131,7 @@ def _wanted(kind: tuple[str, str, str, str], count: int, told: Set[str]) -> Want
 
 
 def _told_apart(groups: list[Wanted], scene: Scene) -> list[Wanted]:
-    """Where one group's words would fit another group's things, every attribute of both is said; groups that still read alike are joined."""
+    """Where one group's words would fit another group's things, every attribute of both is said."""
     kinds = [next(t for t in scene.things if t.kind == kind) for kind, _ in scene.groups()]
     full = [Wanted(g.count, t.shape, t.colour, t.size, t.texture) for g, t in zip(groups, kinds, strict=True)]
     mixed = {i for i, g in enumerate(groups) for j, t in enumerate(kinds) if i != j and g.fits(t)}

@@ -1,6 +1,6 @@
 """The oracle: reads an image back into a scene by segmentation and geometry. Nothing is learnt.
 
-read(image) -> Scene, whose things carry `unclear` where a shape is none of ours.
+read(image) -> Scene, which carries `unclear` where a shape, a colour or the ground is none of ours.
 
 1. ground     the frame of the image, then a plane a channel through all that looks like it: lean and dim light stay in it
 2. things     what differs from the ground, in connected pieces; how much of each pixel a piece covers, to a tenth
@@ -22,7 +22,10 @@ from mitate.lab.drawing import DARK, GROUND, MIDDLE, PALETTE, SEPIA, STYLES, Sty
 from mitate.lab.world import COLOURS, LIGHTS, SHAPES, SIZES, Scene, Thing
 
 UNCLEAR = "unclear"
-LEAST_OVERLAP = 0.62  # of a piece and its shape drawn again, shared over joint area; below that the shape is unclear
+LEAST_LIKENESS = 0.93  # cosine of a piece and its shape drawn again; below, the shape is unclear
+LEAST_HUE = 0.985  # cosine of a thing's colour and the palette's; below, the colour is unclear
+MIXED = 0.25  # share of a thing's pixels of another hue, from which on its colour is unclear
+FAR_GROUND = 34.0  # levels from a ground in every light; beyond, the ground is unclear (a vignette adds to it)
 LEAST_AREA = 0.3  # of the smallest thing's: smaller pieces are specks
 SPLIT_SIZE = float(np.sqrt(SIZES["small"] * SIZES["large"]))
 SCALES = (0.94, 1.0, 1.06)  # of a piece's radius, when its shape is drawn again
@@ -68,8 +71,9 @@ def read(image: np.ndarray, *, style: str | Style = "flat") -> Scene:
         wide = "small" if r < SPLIT_SIZE else "large"
         texture = "plain" if wide == "small" else _texture(values.max(axis=1), np.nonzero(inner)[0])
         things.append(Thing(shape, colour, wide, texture, piece.x, piece.y, r))
-        lights.append(bright / float(gain[inner].mean()))
-    background, light = _background(np.median(ground / gain[..., None], axis=(0, 1)), lights)
+        if colour != UNCLEAR:
+            lights.append(bright / float(gain[inner].mean()))
+    background, light = _background(np.median(ground / gain[..., None], axis=(0, 1)), lights, FAR_GROUND + 120 * how.vignette)
     return Scene(tuple(sorted(things, key=lambda t: (t.x, t.y))), background, light)
 
 
@@ -177,14 +181,17 @@ def _colour(values: np.ndarray, wash: float) -> tuple[str, float]:
     bright = np.median(values[value >= np.quantile(value, 0.6)], axis=0)
     palette = np.array([PALETTE[name] for name in COLOURS], dtype=np.float64)
     palette += wash * (255 - palette)
-    unit = bright / max(1e-9, float(np.linalg.norm(bright)))
-    nearest = int(np.argmax((palette / np.linalg.norm(palette, axis=1, keepdims=True)) @ unit))
-    return COLOURS[nearest], float(bright.max() / palette[nearest].max())
+    hues = palette / np.linalg.norm(palette, axis=1, keepdims=True)
+    likeness = hues @ (bright / max(1e-9, float(np.linalg.norm(bright))))
+    nearest = int(np.argmax(likeness))
+    each = (values / np.maximum(1e-9, np.linalg.norm(values, axis=1, keepdims=True))) @ hues.T
+    clear = likeness[nearest] >= LEAST_HUE and (each.argmax(axis=1) != nearest).mean() < MIXED
+    return (COLOURS[nearest] if clear else UNCLEAR), float(bright.max() / palette[nearest].max())
 
 
 def _shape(piece: Piece, size: int, blur: float, rim: float) -> tuple[str, np.ndarray]:
     """The shape that, drawn again, shares most with the piece, or `unclear`; and the pixels well inside of it, bool [h, w]."""
-    best, overlap, shape, at = 0.0, 0.0, SHAPES[0], (piece.x, piece.y)
+    best, shape, at = 0.0, SHAPES[0], (piece.x, piece.y)
     seen = piece.cover / np.linalg.norm(piece.cover)
     for candidate in SHAPES:
         x, y = piece.x, piece.y - _low(candidate) * piece.r
@@ -195,13 +202,12 @@ def _shape(piece: Piece, size: int, blur: float, rim: float) -> tuple[str, np.nd
             likeness = float((drawn * seen).sum() / np.linalg.norm(drawn))
             if likeness > best:
                 best, shape, at = likeness, candidate, (x, y)
-                overlap = float(np.minimum(drawn, piece.cover).sum() / np.maximum(drawn, piece.cover).sum())
     inner = _drawn(shape, *at, piece.r - rim - (0.5 + blur) / size, size) > 0.99
-    if overlap < LEAST_OVERLAP:
+    if best < LEAST_LIKENESS:
         inner = piece.cover > 0.9
     if inner.sum() < 4:
         inner = piece.cover >= np.sort(piece.cover, axis=None)[-4]
-    return (shape if overlap >= LEAST_OVERLAP else UNCLEAR), inner
+    return (shape if best >= LEAST_LIKENESS else UNCLEAR), inner
 
 
 def _drawn(shape: str, x: float, y: float, r: float, size: int) -> np.ndarray:
@@ -229,7 +235,7 @@ def _texture(value: np.ndarray, rows: np.ndarray) -> str:
     return "striped" if between >= 0.6 * ((dark - dark.mean()) ** 2).sum() else "dotted"
 
 
-def _background(ground: np.ndarray, lights: list[float]) -> tuple[str, str]:
+def _background(ground: np.ndarray, lights: list[float], reach: float) -> tuple[str, str]:
     """Ground and light that explain the ground's colour in full light, float64 [3], and the brightness of things, where there are any."""
     tinted = float(ground.min()) < TINTED * float(ground.max()) and float(ground.max()) > 60
     names = ["beige"] if tinted else [name for name in GROUND if name != "beige"]
@@ -239,4 +245,6 @@ def _background(ground: np.ndarray, lights: list[float]) -> tuple[str, str]:
         wrong = abs(float(ground.max()) - LIGHTS[light] * max(GROUND[name])) / 40
         return wrong + (abs(seen - LIGHTS[light]) / 0.15 if seen is not None else 0.0)
 
-    return min(((name, light) for name in names for light in LIGHTS), key=lambda pair: off(*pair))
+    name, light = min(((name, light) for name in names for light in LIGHTS), key=lambda pair: off(*pair))
+    far = min(float(np.linalg.norm(ground - level * np.array(GROUND[name]))) for level in LIGHTS.values())
+    return (name if far < reach else UNCLEAR), light

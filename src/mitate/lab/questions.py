@@ -46,7 +46,7 @@ def questions(prompt: Prompt) -> list[Question]:
         found.append(Question("background", f"Is the background {prompt.background}?"))
     if prompt.light:
         found.append(Question("light", f"Is the light {prompt.light}?"))
-    found.append(Question("only", "Is there nothing else?"))
+    found.append(Question("only", "Is there nothing else?", (), tuple(first)))
     return found
 
 
@@ -88,7 +88,7 @@ def _answer(question: Question, prompt: Prompt, scene: Scene) -> bool:
     if question.kind == "light":
         return scene.light == prompt.light
     if question.kind == "only":
-        return len(scene.things) <= sum(g.count for g in prompt.groups)
+        return all(any(g.fits(t) for g in prompt.groups) for t in scene.things) and len(scene.things) <= sum(g.count for g in prompt.groups)
     things = [[t for t in scene.things if prompt.groups[i].fits(t)] for i in question.groups]
     wanted = prompt.groups[question.groups[0]]
     if question.kind == "relation":
@@ -96,13 +96,19 @@ def _answer(question: Question, prompt: Prompt, scene: Scene) -> bool:
     if question.kind == "place":
         return any(_lies(t, str(wanted.place)) for t in things[0])
     if question.kind == "count":
-        return len(things[0]) == wanted.count
+        narrower = [g for g in prompt.groups if g != wanted and _narrower(g, wanted)]
+        return sum(not any(g.fits(t) for g in narrower) for t in things[0]) == wanted.count
     alike = [t for t in scene.things if t.shape == wanted.shape]
     if question.kind == "exists":
         return bool(alike)
     if question.kind != "colour" and wanted.colour is not None:
         alike = [t for t in alike if t.colour == wanted.colour]  # small and red must be one thing
     return any(getattr(t, question.kind) == getattr(wanted, question.kind) for t in alike)
+
+
+def _narrower(one: Wanted, two: Wanted) -> bool:
+    """Whether whatever fits the first fits the second too: red circles beside circles."""
+    return one.shape == two.shape and all(getattr(two, name) in (None, getattr(one, name)) for name in ATTRIBUTES)
 
 
 def _stand(one: Thing, two: Thing, relation: str) -> bool:

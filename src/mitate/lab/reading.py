@@ -2,21 +2,19 @@
 
 understand("two little red discs on grey")      Prompt of two small red circles on a grey ground
 
-What a captioner says, or a language model writes, is judged by this. Words that the lab has no picture for are left aside; `unknown` tells them.
+It reads the grammar and its near neighbours, not English: what a text says beyond that is in `unknown`, and a text with anything there is not understood.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mitate.lab.captions import BRIGHT, DIM, LOOKS, NUMBERS, PLACES, PLURAL, RELATIONS, WORDS, Prompt, Wanted
 from mitate.lab.world import BACKGROUNDS, COLOURS, SHAPES, TEXTURES
 
-SILENT = frozenset(
-    "a an the is are there here it this that of and in on with picture image drawing shows shown show has have background light nothing else thing things "
-    "even to left right top bottom corner middle at above over below under beneath like as old photograph all which".split()
-)  # fmt: skip
+GLUE = frozenset("a an the is are there here it this that of and in on with picture image drawing shows has have even background nothing else".split())
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Understood:
 
 def understand(text: str) -> Understood:
     """What a text asks for, as far as the lab has words for it."""
-    words = " ".join(re.findall(r"[a-z]+|\d+|[,.:]", text.lower()))
+    words = " ".join(re.findall(r"[a-z]+|\d+|[^\w\s]", text.lower()))
     groups, spans = [], []
     for found in GROUP.finditer(words):
         count = COUNTS[found["number"]]
@@ -37,19 +35,40 @@ def understand(text: str) -> Understood:
         groups.append(Wanted(count, MEANING[found["noun"]], told.get("colour"), told.get("size"), told.get("texture")))
         spans.append(found.span())
     if not groups:
-        return Understood(None, _unknown(words))
-    relation = None
+        return Understood(None, _unread(words))
+    rest = words
+    for start, end in spans:
+        rest = rest[:start] + "#" * (end - start) + rest[end:]
+    rest = re.sub(rf"\b({'|'.join(COUNTS)}) things? :", " ", rest)
+    relation = place = None
     if len(groups) == 2:
-        between = words[spans[0][1] : spans[1][0]]
-        relation = next((name for name, phrases in RELATIONS.items() if any(between.strip() == p for p in phrases)), None)
+        between = re.search(r"# (?:is )?([a-z ]+?) #", rest)
+        relation = next((name for name, phrases in RELATIONS.items() if between and between[1] in phrases), None)
+        rest = rest.replace(between[1], " ", 1) if between and relation else rest
     if len(groups) == 1:
-        rest = words[spans[0][1] :]
-        place = next((name for name in sorted(PLACES, key=len, reverse=True) if rest.strip().startswith(PLACES[name])), None)
+        where = re.search(rf"# ({'|'.join(sorted(PLACES.values(), key=len, reverse=True))})\b", rest)
+        place = next((name for name, phrase in PLACES.items() if where and where[1] == phrase), None)
+        rest = rest.replace(where[1], " ", 1) if where else rest
         groups = [Wanted(g.count, g.shape, g.colour, g.size, g.texture, place) for g in groups]
-    ground = next((MEANING[w] for w in re.findall(r"on (?:an? )?([a-z]+)|([a-z]+) background", words) for w in w if MEANING.get(w) in BACKGROUNDS), None)
-    light = "dim" if any(p in words for p in DIM) else "normal" if any(p in words for p in BRIGHT) else None
-    style = next((name for name, phrases in LOOKS.items() if any(p in words for p in phrases)), "flat")
-    return Understood(Prompt(text, tuple(groups), relation, ground, light, style), _unknown(words))
+    light, rest = _taken(rest, {"dim": DIM, "normal": BRIGHT})
+    style, rest = _taken(rest, LOOKS)
+    on = re.search(rf"on (?:an? )?({_GROUNDS})\b|\b({_GROUNDS}) background", rest)
+    ground = MEANING[on[1] or on[2]] if on else None
+    rest = rest.replace(on[0], " ", 1) if on else rest
+    return Understood(Prompt(text, tuple(groups), relation, ground, light, style or "flat"), _unread(rest))
+
+
+def _taken(words: str, phrases: Mapping[str, tuple[str, ...]]) -> tuple[str | None, str]:
+    """The name whose phrase stands in the words, and the words without it."""
+    for name, options in phrases.items():
+        for phrase in options:
+            if phrase in words:
+                return name, words.replace(phrase, " ", 1)
+    return None, words
+
+
+def _unread(words: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(w for w in words.split() if w.isalnum() and w not in GLUE))
 
 
 def _meaning() -> dict[str, str]:
@@ -61,14 +80,9 @@ def _meaning() -> dict[str, str]:
 
 MEANING = _meaning()
 KINDS = {"colour": frozenset(COLOURS), "size": frozenset(("small", "large")), "texture": frozenset(TEXTURES)}
-COUNTS = {word: n for n, words in NUMBERS.items() for word in words} | {"an": 1} | {str(n): n for n in NUMBERS}
+_GROUNDS = "|".join(word for word, name in MEANING.items() if name in BACKGROUNDS)
+COUNTS = {"the": 1} | {word: n for n, words in NUMBERS.items() for word in words} | {"an": 1} | {str(n): n for n in NUMBERS}
 _NOUNS = "|".join(sorted((w for w, name in MEANING.items() if name in SHAPES), key=len, reverse=True))
 _ATTRIBUTES = "|".join(sorted(w for w, name in MEANING.items() if any(name in names for names in KINDS.values())))
 _NUMBERS = "|".join(sorted(COUNTS, key=len, reverse=True))
-GROUP = re.compile(rf"\b(?P<number>{_NUMBERS}) (?P<attributes>(?:(?:{_ATTRIBUTES}) )*)(?P<noun>{_NOUNS})\b")
-
-
-def _unknown(words: str) -> tuple[str, ...]:
-    phrases = " ".join((*DIM, *BRIGHT, *(p for looks in LOOKS.values() for p in looks))).split()
-    known = {part for word in MEANING for part in word.split()} | {part for word in COUNTS for part in word.split()} | SILENT | set(phrases)
-    return tuple(dict.fromkeys(w for w in words.split() if w.isalnum() and w not in known))
+GROUP = re.compile(rf"\b(?P<number>{_NUMBERS}) (?P<attributes>(?:(?:{_ATTRIBUTES})(?: ,)? )*)(?P<noun>{_NOUNS})\b")

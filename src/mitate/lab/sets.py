@@ -34,6 +34,8 @@ def lab_images(per_class: int, *, seed: int = 0, size: int = 32, style: str = "f
     """
     if per_class < 1:
         raise DataError(f"{per_class} images of each class were asked for.", fix="ask for 1 or more")
+    if missing := [shape for shape, share in world.shares("shape").items() if share <= 0]:
+        raise DataError(f"The world has no {missing[0]}.", fix="give a world in which every shape comes")
     rows = [(k, scene) for k, shape in enumerate(SHAPES) for _, scene in zip(range(per_class), _of_shape(world, shape, seed), strict=False)]
     x = np.stack([draw(scene, size=size, style=style, noise=noise) for _, scene in rows])
     return ImageSet(
@@ -60,10 +62,18 @@ def by_class_words(images: ImageSet, *, template: str = TEMPLATE, words: Mapping
 def by_descriptions(images: ImageSet, file: Path | str) -> ImageSet:
     """The images with the text that a JSON-lines file gives for each of them, by path below the set's folder. DataError names what has none."""
     texts: dict[str, str] = {}
-    for number, line in enumerate(Path(file).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as wrong:
+        raise DataError(f"{file} cannot be read ({wrong}).", fix="give a file of JSON lines in UTF-8") from wrong
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
-            texts[str(row["file"])] = str(row["text"])
+            if not isinstance(row["text"], str):
+                raise TypeError(f"its text is {type(row['text']).__name__}")
+            texts[str(row["file"])] = row["text"]
         except (ValueError, KeyError, TypeError) as wrong:
             raise DataError(f"{file}, line {number} has no file and text ({wrong}).", fix='write one {"file": ..., "text": ...} a line') from wrong
     if missing := [name for name in images.names if name not in texts]:

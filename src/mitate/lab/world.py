@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from mitate.errors import SettingError
 from mitate.runtime import seed_of
+from mitate.settings import suggest
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
@@ -77,7 +79,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class World:
-    """How often what comes. Weights need not sum to one; what is not named has weight 1 (never 0: leave it out of `only`)."""
+    """How often what comes. Weights need not sum to one; what is not named has weight 1."""
 
     name: str = "plain"
     shapes: Mapping[str, float] = field(default_factory=dict)
@@ -93,11 +95,29 @@ class World:
     only: tuple[tuple[str, str], ...] = ()  # pairs of shape and colour; empty: all but WITHHELD
     same: tuple[str, ...] = ()  # what all things of a scene share: "shape", "colour", "size", "texture"
 
+    def __post_init__(self) -> None:
+        for given, known in ((self.shapes, SHAPES), (self.colours, COLOURS), (self.backgrounds, BACKGROUNDS)):
+            for name, weight in given.items():
+                if name not in known:
+                    raise SettingError(f"The lab has no {name!r}.", fix=suggest(name, known))
+                if not 0 <= weight < math.inf:
+                    raise SettingError(f"The weight {weight} of {name} is out of range.", fix="give 0 or more")
+        for shape, colour in self.only:
+            if shape not in SHAPES or colour not in COLOURS:
+                raise SettingError(f"The lab has no {colour} {shape}.", fix="write pairs as (shape, colour), for instance ('star', 'blue')")
+        shares = (self.large, self.textured, self.dim, self.mixed, self.bias)
+        if not all(0 <= v <= 1 for v in shares) or not 0 <= self.lean < 1 or not set(self.same) <= {"shape", "colour", "size", "texture"}:
+            raise SettingError("Settings of a world are out of range.", fix="give shares from 0 to 1, and `same` of shape, colour, size, texture")
+        if not 1 <= len(self.counts) <= MOST or min(self.counts) < 0 or sum(self.counts) <= 0:
+            raise SettingError(f"The counts {self.counts} are out of range.", fix=f"give weights of 1 to {MOST} things, 0 or more, not all 0")
+        if not self.pairs()[1].sum() > 0:
+            raise SettingError("No pair of shape and colour is left in this world.", fix="give one of them a weight above 0")
+
     def pairs(self) -> tuple[list[tuple[str, str]], np.ndarray]:
         """Pairs of shape and colour that come, and the share of each among things, float64 [n], sum 1."""
         there = list(self.only) or [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in WITHHELD]
         weights = np.array([self.shapes.get(s, 1.0) * self.colours.get(c, 1.0) * (RARITY if (s, c) in RARE and not self.only else 1.0) for s, c in there])
-        return there, weights / weights.sum()
+        return there, weights / max(1e-300, float(weights.sum()))
 
     def scene(self, i: int, *, seed: int = 0) -> Scene:
         """Scene `i` of `seed`; no other scene has a part in it."""
@@ -128,7 +148,7 @@ class World:
         rough = chance.random() < self.textured
         texture = TEXTURES[1 + int(chance.integers(2))] if rough else "plain"
         if like is not None:
-            size = like[2] if "size" in self.same else size
+            size = like[2] if {"size", "texture"} & set(self.same) else size  # what is small is plain
             texture = like[3] if "texture" in self.same else texture
         return shape, colour, size, "plain" if size == "small" else texture
 

@@ -1,0 +1,55 @@
+"""Put the lab's trained models where mitate ships them: src/mitate/weights/lab, lab-captioner, lab-clip, in float16.
+
+    python pack.py [--work runs/lab-models] [--checkpoint] [--steps 12] [--guidance 3]
+
+The pipeline gets the refined decoder (autoencoder.py --decoder) where there is one, and `mitate.json` with its default steps and guidance. --checkpoint
+packs a training that still runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import tokenizer
+from diffusers import AutoencoderKL
+from safetensors import safe_open
+from safetensors.torch import load_file
+from text_to_image import Painter, write
+
+WEIGHTS = Path(__file__).parents[2] / "src" / "mitate" / "weights"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
+    options.add_argument("--out", type=Path, default=WEIGHTS)
+    options.add_argument("--checkpoint", action="store_true")
+    options.add_argument("--steps", type=int, default=12)
+    options.add_argument("--guidance", type=float, default=3.0)
+    given = options.parse_args()
+    warnings.filterwarnings("ignore")
+    folder = given.out / "lab"
+    facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
+    painter, place = Painter(tokenizer.opened(given.work)), given.work / "text-to-image" / "checkpoint.safetensors"
+    painter.load_state_dict({k[5:]: v for k, v in load_file(place).items() if k.startswith("mean.")})
+    with safe_open(place, "pt") as opened:
+        facts |= {"trained_steps": int(opened.metadata()["step"]), "trained_core_seconds": round(float(opened.metadata()["cpu_seconds"]))}
+    vae = AutoencoderKL.from_pretrained(given.work / ("vae-refined" if (given.work / "vae-refined").exists() else "vae"))
+    shutil.rmtree(folder, ignore_errors=True)
+    write(painter.eval(), vae, tokenizer.opened(given.work), folder)
+    (folder / "mitate.json").write_text(json.dumps(facts, indent=1) + "\n")
+    if not given.checkpoint:
+        for name in ("lab-captioner", "lab-clip"):
+            if (given.work / name).exists():
+                shutil.rmtree(given.out / name, ignore_errors=True)
+                shutil.copytree(given.work / name, given.out / name)
+    for path in sorted(p for p in given.out.rglob("*") if p.is_file() and "lab" in p.parts[-2] + p.parts[-3]):
+        print(f"{path.relative_to(given.out)}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
