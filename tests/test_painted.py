@@ -41,6 +41,14 @@ def test_an_image_depends_on_its_prompt_and_seed_alone(folder: Path) -> None:
     assert not np.array_equal(pipeline.paint([prompts[1]], [0], steps=2)[0], many[0])
 
 
+def test_the_last_batch_is_as_large_as_every_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, sizes = open_pipeline(folder), []
+    inner = type(pipeline.loaded).__call__
+    monkeypatch.setattr(type(pipeline.loaded), "__call__", lambda self, *a, **k: sizes.append(len(k["prompt"])) or inner(self, *a, **k))
+    pipeline.paint(PROMPTS, [0, 1, 2], steps=1)
+    assert sizes == [BATCH]
+
+
 def test_plain_diffusers_gives_the_same_bytes(folder: Path) -> None:
     import torch
     from diffusers import DiffusionPipeline
@@ -116,7 +124,7 @@ def test_pickled_weights_are_never_opened(folder: Path, tmp_path: Path, part: st
 
     for there in ("diffusion_pytorch_model.bin", "pytorch_model.bin"):
         (tmp_path / "copy" / part / there).write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(DataError, match="cannot be opened as a pipeline"):
+    with pytest.raises(DataError, match=r"cannot be opened as a pipeline .*safetensors"):
         open_pipeline(tmp_path / "copy").paint(PROMPTS[:1], [0])
     assert not (tmp_path / "sprung").exists()
 
@@ -159,12 +167,97 @@ def test_the_command_line_paints_and_describes(folder: Path, writer: Path, tmp_p
         (["--per-class", "3"], "paints prompts"),
         ([], "paints prompts"),
         (["--prompts", "nowhere.txt"], "cannot be read as prompts"),
+        (["--prompt", "x", "--guidance", "nan"], "guidance=nan"),
+        (["--prompt", "x", "--steps", "5000"], "does not paint so"),
+        (["--prompt", "x" * 40], "has 42 tokens"),
+        (["--prompt", "x", "-n", "0"], "nothing to paint"),
     ],
 )
 def test_mistakes_on_the_command_line_are_told(folder: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    out = tmp_path / "out"
+    assert_told(["generate", str(folder), *words, "--out", str(out)], told)
+    assert not out.exists()
+
+
+def assert_told(words: list[str], told: str) -> None:
+    """One line with a fix, and exit code 2, from the program itself."""
+    import subprocess
+    import sys
+
+    ran = subprocess.run([sys.executable, "-m", "mitate", *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2 and told in ran.stderr and "fix:" in ran.stderr and "Traceback" not in ran.stderr, ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["generate", "nowhere/", "--prompt", "x", "--out", "o"], "There is no kept generator"),
+        (["generate", "n" * 300, "--prompt", "x", "--out", "o"], "There is no kept generator"),
+        (["caption", "digits:1", "--with", "n" * 300], "holds no captioner"),
+    ],
+)
+def test_models_that_are_not_there_are_told(words: list[str], told: str) -> None:
+    assert_told(words, told)
+
+
+def test_a_full_folder_is_refused_before_anything_is_painted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
     from mitate.cli import app
 
-    ran = CliRunner().invoke(app, ["generate", str(folder), *words, "--out", str(tmp_path / "out")])
-    assert ran.exit_code != 0 and told in str(ran.exception) + ran.output and not (tmp_path / "out").exists()
+    (tmp_path / "mine.txt").write_text("keep")
+    monkeypatch.setattr("mitate.painted.paint", lambda *a, **k: pytest.fail("painted"))
+    ran = CliRunner().invoke(app, ["generate", str(folder), "--prompt", "x", "--out", str(tmp_path)])
+    assert "is not empty" in str(ran.exception) and (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_a_prompt_that_is_given_again_has_further_images(folder: Path) -> None:
+    pipeline = open_pipeline(folder)
+    twice, two = paint(pipeline, [PROMPTS[0]] * 2, steps=1), paint(pipeline, [PROMPTS[0]], per_prompt=2, steps=1)
+    assert len(set(twice.digests)) == 2 and twice.digests == two.digests
+
+
+@pytest.mark.parametrize("text", ["garbage", "[]", '{"steps": "many"}', '{"steps": -3}', '{"guidance": 0.1}'])
+def test_wrong_defaults_of_a_pipeline_are_told(folder: Path, tmp_path: Path, text: str) -> None:
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "mitate.json").write_text(text)
+    with pytest.raises(DataError, match="is not the defaults"):
+        open_pipeline(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "index", "tokenizer"])
+def test_a_damaged_pipeline_is_told_in_one_line(folder: Path, tmp_path: Path, damage: str) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    if damage == "truncated":
+        weights = copy / "text_encoder" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:100])
+    elif damage == "index":
+        (copy / "model_index.json").write_text("[]")
+    else:
+        shutil.rmtree(copy / "tokenizer")
+    with pytest.raises(DataError):
+        open_pipeline(copy).paint(PROMPTS[:1], [0], steps=1)
+
+
+def test_kept_generators_and_pipelines_are_not_mixed_up(folder: Path) -> None:
+    pipeline = open_pipeline(folder)
+    with pytest.raises(SettingError, match="paints prompts"):
+        mi.generate(pipeline, per_class=1)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="draws classes"):
+        paint("kept", ["x"])  # type: ignore[arg-type]
+
+
+def test_a_card_of_prompts_speaks_of_prompts(folder: Path, tmp_path: Path) -> None:
+    mi.write_images(paint(open_pipeline(folder), PROMPTS, steps=1), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "3 prompts" in card and "text-to-image" in card and "| a blue star | 1 |" in card and "`caption`" in card
+
+
+def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    open_pipeline(folder).paint(PROMPTS[:1], [0], steps=1)
+    assert capfd.readouterr() == ("", "")

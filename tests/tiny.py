@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-LENGTH = 16  # tokens of a prompt
+LENGTH = 32  # tokens of a prompt
 
 
 def tokenizer() -> Any:

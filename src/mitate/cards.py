@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from mitate import codec
 from mitate.images import ImageSet
 
+MOST_SHOWN = 100  # rows of the table
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))  # the hub's own words
 
 PRIVACY = """- Differential privacy (DP-SGD): epsilon {epsilon:.3g} at delta {delta:.2g}, for one image (and its class) added or removed, of {images:,}.
@@ -35,8 +37,17 @@ def dataset_card(images: ImageSet, *, licence: str = "unknown") -> str:
         "size_categories": [next((word for limit, word in SIZES if len(images) < limit), "1M<n<10M")],
     }
     yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items())  # JSON is YAML
-    counts = images.counts()
-    table = "\n".join(f"| {_cell(label)} | {count:,} |" for label, count in counts.items())
+    painted = images.captions is not None and not images.classes  # of prompts, not of classes
+    if painted:
+        header["task_categories"] = ["text-to-image"]
+        yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items())
+    counts = dict(Counter(images.captions)) if painted else images.counts()
+    what, what_ja = ("prompts", "種類のプロンプト") if painted else ("classes", "クラス")
+    column = "The prompt is the column `caption`." if painted else "The class is the column `label`; folder names are only made safe from it."
+    labels, labels_ja = ("prompts", "プロンプトは、生成モデルに与えた指示です。") if painted else ("labels", "ラベルは、生成モデルに指定したクラスです。")
+    shown = dict(list(counts.items())[:MOST_SHOWN])
+    table = "\n".join(f"| {_cell(label)} | {count:,} |" for label, count in shown.items())
+    table += f"\n| ... {len(counts) - len(shown):,} more | |" if len(counts) > len(shown) else ""
     settings = json.dumps(made.settings, ensure_ascii=False, sort_keys=True)
     parents = ", ".join(f"`{_code(p[:16])}`" for p in made.parents)
     private, private_ja = (_privacy(made.settings.get("privacy"), words) for words in (PRIVACY, PRIVACY_JA))
@@ -46,10 +57,10 @@ def dataset_card(images: ImageSet, *, licence: str = "unknown") -> str:
 
 # {_cell(images.name)}
 
-**{len(images):,} synthetic images, {len(counts):,} classes.** Made by a generative model, not photographed.
+**{len(images):,} synthetic images, {len(counts):,} {what}.** Made by a generative model, not photographed.
 日本語の説明は[下](#日本語)にあります。
 
-| Class / クラス | Images / 枚数 |
+| {"Prompt / プロンプト" if painted else "Class / クラス"} | Images / 枚数 |
 |---|---:|
 {table}
 
@@ -67,28 +78,28 @@ Every file carries the IPTC digital source type `{codec.SOURCE_TYPE}` in its met
     from datasets import load_dataset
     load_dataset("imagefolder", data_dir="this folder", split="train")
 
-The class is the column `label`; folder names are only made safe from it. `sha256sum -c SHA256SUMS` checks every file.
+{column} `sha256sum -c SHA256SUMS` checks every file.
 
 ## Before you use it
 
-- The labels are what the generator was asked for. Whether each picture shows it was not checked by a person, unless `filters` says so.
+- The {labels} are what the generator was asked for. Whether each picture shows it was not checked by a person, unless `filters` says so.
 - The licence of the real images the generator learnt from, and the generator's own, apply. Neither is known to this card: see `license` above.
 - Never use these images as test images, and never mix them unmarked into real ones.
 - Whether they help a model is answered by `mitate pilot`, not by looking at them.
 
 ## 日本語
 
-**合成画像 {len(images):,} 枚、{len(counts):,} クラスです。** 撮影したものではなく、生成モデルが作りました。
+**合成画像 {len(images):,} 枚、{len(counts):,} {what_ja}です。** 撮影したものではなく、生成モデルが作りました。
 
 - 生成モデル: `{_code(made.generator)}` (ダイジェスト `{_code(made.digest[:16])}`)
 - 元になった画像と生成モデルのダイジェスト: {parents or "記録なし"}
 - 乱数シード: {"1 枚ごとに `metadata.jsonl` に記録" if made.seeds else "記録なし (ほかのプログラムで作られた画像)"}
 {private_ja}- すべてのファイルのメタデータに、IPTC のデジタルソースタイプ (trained algorithmic media) を記録しています。
-- クラスは `label` 列です。フォルダ名は、安全に使える文字に直したものです。
+- {"プロンプトは `caption` 列です。" if painted else "クラスは `label` 列です。フォルダ名は、安全に使える文字に直したものです。"}
 
 使う前の注意:
 
-- ラベルは、生成モデルに指定したクラスです。`filters` に記載がない限り、人手による確認はしていません。
+- {labels_ja}`filters` に記載がない限り、人手による確認はしていません。
 - 学習に使った実画像のライセンスと、生成モデル自体のライセンスに従ってください。このカードでは判断できません。
 - テスト画像として使わないでください。印のないまま実画像に混ぜないでください。
 - モデルの改善に役立つかどうかは、見た目ではなく `mitate pilot` で確かめてください。

@@ -30,17 +30,17 @@ def generate(
     pipeline (with --prompt)."""
     from mitate.painted import is_pipeline
     from mitate.progress import Line
+    from mitate.sets import check_new
 
     asked = [*prompts, *(_lines(file) if file is not None else [])]
+    check_new(out)
     line = Line(1.0, title=f"generate {name}")
     if is_pipeline(name):
         if per_class is not None or not asked:
             raise SettingError(f"{name} is a text-to-image model: it paints prompts.", fix='give --prompt "two red circles" -n 4, and no --per-class')
         told = _paint(name, asked, out, line, per_prompt=per_prompt, seed=seed, steps=steps, guidance=guidance)
     else:
-        if asked or per_class is None:
-            raise SettingError(f"{name} draws classes, not prompts.", fix="give --per-class 100 and no prompts; prompts are for lab and diffusers folders")
-        told = _draw(name, per_class, out, line, seed=seed)
+        told = _draw(name, per_class, out, line, seed=seed, refused=bool(asked or steps or guidance or per_prompt != 1))
     line.close()
     click.echo(f"{out}: {told}, each marked as made by a model")
 
@@ -60,6 +60,8 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
     from mitate.store import disk_errors, write_text
 
     check_places(json_file)
+    if json_file is not None and json_file.name == "metadata.jsonl":
+        raise SettingError(f"{json_file} would take the place of a set's own metadata.", fix="give another name")
     captioner, found = load_captioner(model), open_images(images)
     line = Line(1.0, title="caption")
     texts = captioner.describe(found.pixels(size=captioner.size, channels=3), progress=line)
@@ -74,7 +76,7 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
 
 def _lines(file: Path) -> list[str]:
     try:
-        found = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [line.strip() for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as wrong:
         raise DataError(f"{file} cannot be read as prompts ({wrong}).", fix="give a text file in UTF-8, one prompt a line") from wrong
     if not found:
@@ -92,7 +94,7 @@ def _paint(name: str, prompts: list[str], out: Path, line: Progress, **how: Any)
     return f"{len(images)} images of {len(prompts)} {'prompt' if len(prompts) == 1 else 'prompts'}"
 
 
-def _draw(name: str, per_class: int, out: Path, line: Progress, *, seed: int) -> str:
+def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: int, refused: bool) -> str:
     from dataclasses import replace
 
     from mitate.fitted import generate as draw
@@ -101,6 +103,9 @@ def _draw(name: str, per_class: int, out: Path, line: Progress, *, seed: int) ->
     from mitate.store import Store
 
     store = Store.find()
-    images = draw(load_generator(name, store=store), per_class=per_class, seed=seed, store=store, progress=line)
+    generator = load_generator(name, store=store)  # SettingError where there is none
+    if refused or per_class is None:
+        raise SettingError(f"{name} draws classes, not prompts.", fix="give --per-class 100, and none of --prompt, --prompts, -n, --steps, --guidance")
+    images = draw(generator, per_class=per_class, seed=seed, store=store, progress=line)
     write_images(replace(images, name=name), out, progress=line)
     return f"{len(images)} images, {len(images.classes)} classes"

@@ -122,6 +122,8 @@ def generate(generator: Fitted, *, per_class: int, seed: int = 0, store: Store |
     """`per_class` images of every class, with provenance. The first images are the same however many are asked for."""
     if per_class < 1:
         raise SettingError(f"per_class is {per_class}.", fix="ask for 1 or more images of each class")
+    if not isinstance(generator, Fitted):
+        raise SettingError(f"{getattr(generator, 'name', generator)!r} paints prompts, not classes.", fix='use mi.paint(..., ["two red circles"])')
     store = store or Store.find()
     inputs = {"generator": generator.digest, "like": generator.parents[0]}
     entry = perform(store, Asked("sample", VERBS["sample"].version, {"per_class": per_class, "seed": seed}, inputs), progress=progress)

@@ -1,11 +1,13 @@
 """Text-to-image models as generators: open one by name, and paint prompts into a set with provenance.
 
-lab   = mi.load_generator("lab")                                  ours; or a folder that diffusers saved, or what `mitate fit` kept
+lab   = mi.load_generator("lab")                                  ours; or a folder that diffusers saved; or what `mitate fit` kept
+(what `mitate fit` kept draws classes: mi.generate)
 fakes = mi.paint(lab, ["two red circles", "a blue star"], per_prompt=4, seed=0)
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +28,9 @@ OURS = "lab"
 
 def is_pipeline(name: str) -> bool:
     """Whether the name is that of a text-to-image pipeline: ours, or a folder of one."""
-    return name == OURS or (Path(name) / "model_index.json").is_file()
+    from mitate.generators.pipelines import is_pipeline as holds_one
+
+    return name == OURS or holds_one(Path(name))
 
 
 def load_generator(name: str, *, store: Store | None = None) -> Fitted | Pipeline:
@@ -53,9 +57,13 @@ def paint(
 ) -> ImageSet:  # fmt: skip
     """`per_prompt` images of every prompt, as a set with captions and provenance and without labels.
 
-    Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it. steps, guidance: 0 for the
-    pipeline's own.
+    Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it; a prompt that is given again
+    has further images. steps, guidance: 0 for the pipeline's own.
     """
+    from mitate.generators.pipelines import Pipeline
+
+    if not isinstance(pipeline, Pipeline):
+        raise SettingError(f"{pipeline!r} draws classes, not prompts.", fix="use mi.generate(..., per_class=100)")
     if per_prompt < 1 or not prompts:
         raise SettingError(f"{len(prompts)} prompts, {per_prompt} images of each: nothing to paint.", fix="give a prompt, and 1 or more images of each")
     if empty := sum(not prompt.strip() for prompt in prompts):
@@ -63,11 +71,19 @@ def paint(
     from mitate.codec import pixel_digest
 
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
-    seeds = [seed_of("paint", seed, prompt, i) for prompt in prompts for i in range(per_prompt)]
+    try:
+        seen: Counter[str] = Counter()
+        seeds = []
+        for text in texts:
+            seeds.append(seed_of("paint", seed, text, seen[text]))
+            seen[text] += 1
+    except UnicodeEncodeError as wrong:
+        raise SettingError(f"A prompt is no text ({wrong}).", fix="give prompts in UTF-8") from wrong
     x = pipeline.paint(texts, seeds, steps=steps, guidance=guidance, negative=negative, progress=progress)
     settings: dict[str, object] = {"steps": steps or pipeline.steps, "guidance": guidance or pipeline.guidance, "negative": negative, "seed": seed}
     return ImageSet(
-        name=Path(pipeline.name).name, classes=(), labels=(-1,) * len(texts), digests=tuple(pixel_digest(image) for image in x), reader=ArrayReader(x),
+        name=Path(pipeline.name).resolve().name, classes=(), labels=(-1,) * len(texts), reader=ArrayReader(x),
+        digests=tuple(pixel_digest(image) for image in x),
         names=tuple(str(i) for i in range(len(texts))), captions=tuple(texts), split="synthetic",
         provenance=Provenance("text-to-image", pipeline.digest, settings, (), tuple(seeds)),
     )  # fmt: skip

@@ -40,6 +40,27 @@ def torch_threads(n: int = THREADS) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Libraries that talk on standard error while they load (diffusers, transformers, their bars and warnings) are silent inside; errors are raised as ever."""
+    import io
+    import logging
+    import warnings
+    from contextlib import redirect_stderr
+
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -87,6 +87,12 @@ def _identity(images: ImageSet, provenance: Provenance) -> str:
     return digest("mitate.written", [images.digest, plain(provenance)])
 
 
+def check_new(folder: Path) -> None:
+    """SettingError where a set cannot be written into `folder`, before its images are made. A set that is there may be the same one."""
+    if (folder.exists() or folder.is_symlink()) and not (folder.is_dir() and (folder / "provenance.json").is_file()):
+        _holds(folder, "")
+
+
 def _holds(folder: Path, name: str) -> bool:
     """Whether `folder` holds the set `name`, whole. False where there is nothing; SettingError where there is anything else."""
     if not folder.exists() and not folder.is_symlink():

@@ -18,7 +18,7 @@ import numpy as np
 
 from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.progress import Progress, Silent
-from mitate.runtime import torch_threads
+from mitate.runtime import quiet, torch_threads
 from mitate.settings import digest
 from mitate.store import file_digest
 
@@ -36,7 +36,7 @@ class Captioner:
     @cached_property
     def digest(self) -> str:
         """Name of the weights and configuration, not of the folder."""
-        files = sorted(p for p in self.folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt") and p.is_file())
+        files = sorted(p for p in self.folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja") and p.is_file())
         return digest("mitate.captioner", [[p.relative_to(self.folder).as_posix(), file_digest(p)] for p in files])
 
     @cached_property
@@ -72,7 +72,11 @@ class Captioner:
 def open_captioner(source: str | Path) -> Captioner:
     """The captioner in a folder, or ours by the name `lab`. DataError where there is none."""
     folder = LAB if str(source) == "lab" else Path(source)
-    if not (folder / "config.json").is_file():
+    try:
+        there = (folder / "config.json").is_file()
+    except OSError:  # a name too long for the system
+        there = False
+    if not there:
         raise DataError(f"{folder} holds no captioner (config.json).", fix='give a folder that transformers saved, or "lab"')
     return Captioner(str(source), folder)
 
@@ -80,16 +84,16 @@ def open_captioner(source: str | Path) -> Captioner:
 def _load(folder: Path) -> tuple[Any, Any, Any]:
     try:
         import torch
-        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
-        from transformers.utils import logging
+
+        with quiet():
+            from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
     except ImportError as wrong:
         raise MissingExtra.of(wrong.name or "transformers", "diffusion", "A captioner") from wrong
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True).eval()
-        return model, AutoImageProcessor.from_pretrained(folder, local_files_only=True), AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as wrong:
-        raise DataError(f"{folder} cannot be opened as a captioner ({str(wrong).splitlines()[0]}).", fix="give a folder that transformers saved") from wrong
-    finally:
-        logging.set_verbosity(level)
+    how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with quiet():
+        try:
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **how).eval()
+            return model, AutoImageProcessor.from_pretrained(folder, **how), AutoTokenizer.from_pretrained(folder, **how)
+        except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
+            told = str(wrong).strip().splitlines() or [type(wrong).__name__]
+            raise DataError(f"{folder} cannot be opened as a captioner ({told[0]}).", fix="give a folder that transformers saved as safetensors") from wrong
