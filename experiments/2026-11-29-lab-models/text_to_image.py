@@ -2,7 +2,7 @@
 
     python text_to_image.py [--steps 6000] [--from checkpoint of an earlier one] [--work runs/lab-models]
 
-A text encoder (CLIP's, 3 layers of 128) and a U-Net over 16 x 16 x 6 latents, with cross-attention at 8 x 8 and 4 x 4 and the pooled text beside the time,
+A text encoder (CLIP's, 3 layers of 128) and a U-Net over 8 x 8 x 16 latents, with cross-attention at both levels and the pooled text beside the time,
 are trained together: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers
 pipeline folder in float16.
 """
@@ -48,8 +48,8 @@ class Painter(nn.Module):
             )  # fmt: skip
         )
         self.unet = UNet2DConditionModel(
-            sample_size=16, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(48, 96, 128), layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            sample_size=8, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(64, 128), layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
             cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8, addition_embed_type="text", addition_embed_type_num_heads=4,
         )  # fmt: skip
 
@@ -78,7 +78,7 @@ def main() -> None:
     def loss(step: int) -> Tensor:
         chance = torch.Generator().manual_seed(step)
         some = rows(len(z), BATCH, step)
-        clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, 16, 16, generator=chance)
+        clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, 8, 8, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
         told = torch.where(torch.rand(BATCH, 1, generator=chance) < DROP, nothing, tokens[some])
