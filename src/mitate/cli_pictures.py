@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def generate(
     name: str, per_class: int | None, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int, steps: int, guidance: float
 ) -> None:
-    """Draw images from NAME into a folder that other tools open. NAME is a kept generator (with --per-class), or lab, or a folder of a diffusers
-    pipeline (with --prompt)."""
+    """Draw images from NAME into a folder that other tools open. NAME is a kept generator (with --per-class) or a folder of a diffusers pipeline (with
+    --prompt)."""
     from mitate.painted import is_pipeline
     from mitate.progress import Line
     from mitate.sets import check_new
@@ -47,7 +47,7 @@ def generate(
 
 @click.command()
 @click.argument("images")
-@click.option("--with", "model", default="lab", show_default=True, help="lab, or a folder that transformers saved.")
+@click.option("--with", "model", required=True, help="A folder of a captioner that transformers saved.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write file and text of each image there, a line each.")
 def caption(images: str, model: str, json_file: Path | None) -> None:
     """Describe every image of IMAGES in words."""

@@ -1,7 +1,7 @@
 """Captioners: a transformers folder as something that describes images.
 
-lab = open_captioner("lab")                      the captioner we ship (weights/lab-captioner)
-lab.describe(images)                             uint8 [n, h, w, 3] to n texts
+captioner = open_captioner("my-captioner/")      or "lab", for the one in weights/lab-captioner
+captioner.describe(images)                             uint8 [n, h, w, 3] to n texts
 
 Any folder that `AutoModelForImageTextToText` opens and that needs no prompt beside the image will do. Greedy unless asked otherwise: the same image, the same
 text, in whatever batch.
@@ -76,6 +76,8 @@ def open_captioner(source: str | Path) -> Captioner:
         there = (folder / "config.json").is_file()
     except OSError:  # a name too long for the system
         there = False
+    if folder == LAB and not there:
+        raise DataError("The lab's captioner is in training and does not come with this version.", fix="give a folder that transformers saved")
     if not there:
         raise DataError(f"{folder} holds no captioner (config.json).", fix='give a folder that transformers saved, or "lab"')
     return Captioner(str(source), folder)

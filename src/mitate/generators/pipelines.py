@@ -1,7 +1,7 @@
 """Text-to-image pipelines: a diffusers folder as something that paints prompts, one seed an image.
 
-lab = open_pipeline("lab")                                    the pipeline we ship (weights/lab)
-lab.paint(["two red circles"], [7])                           uint8 [1, 32, 32, 3]
+pipeline = open_pipeline("my-pipeline/")                      or "lab", for the one in weights/lab
+pipeline.paint(["two red circles"], [7])                           uint8 [1, 32, 32, 3]
 
 All noise of image i comes from seed i, and batches have one padded size, so an image does not depend on how many are asked for.
 """
@@ -120,6 +120,8 @@ def is_pipeline(folder: Path) -> bool:
 def open_pipeline(source: str | Path) -> Pipeline:
     """The pipeline in a folder, or ours by the name `lab`. DataError where there is none."""
     folder = LAB if str(source) == "lab" else Path(source)
+    if folder == LAB and not is_pipeline(folder):
+        raise DataError("The lab's text-to-image model is in training and does not come with this version.", fix="give a folder that diffusers saved")
     if not is_pipeline(folder):
         raise DataError(f"{folder} holds no pipeline (a model_index.json).", fix='give a folder that diffusers saved, or "lab"')
     facts = {"steps": STEPS, "guidance": GUIDANCE}
