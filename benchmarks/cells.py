@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from mitate.metrics.intervals import wilson
+
 Row = dict[str, Any]  # what is kept of a cell, its name included
 Cell = tuple[Row, Callable[[], Row | None]]  # a name, and what computes the row; None where the cell cannot be had
 
@@ -14,6 +16,12 @@ Cell = tuple[Row, Callable[[], Row | None]]  # a name, and what computes the row
 def read(path: Path) -> list[Row]:
     """The rows of a file; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def share(right: int, n: int, *, digits: int) -> list[float]:
+    """A share as a row holds it: value, low and high of Wilson's 95 % interval, rounded."""
+    found = wilson(right, n)
+    return [round(v, digits) for v in (right / n, found.low, found.high)]
 
 
 def fill(path: Path, cells: Iterable[Cell], *, tell: Callable[[Row, Row], str]) -> None:

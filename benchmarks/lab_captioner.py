@@ -25,7 +25,6 @@ from mitate.lab.captions import Prompt, Wanted
 from mitate.lab.drawing import STYLES, draw_all
 from mitate.lab.reading import understand
 from mitate.lab.world import Scene, Thing, World
-from mitate.metrics.intervals import wilson
 
 OUT = Path(__file__).parent / "results" / "lab_captioner.jsonl"
 OF_THINGS, OF_SCENES = ("shape", "colour", "size", "texture"), ("number", "background", "light")
@@ -60,8 +59,8 @@ def measure(captioner: Captioner, name: Mapping[str, Any]) -> cells.Row:
         for attribute, yes in found:
             seen[attribute] += 1
             right[attribute] += yes
-    row = {**name, **{a: told(right[a], seen[a]) for a in (*OF_THINGS, *OF_SCENES)}, "all": told(right.total(), seen.total())}
-    return row | {"whole": told(whole, len(scenes)), "seconds_an_image": round(seconds / len(scenes), 4)}
+    row = {**name, **{a: cells.share(right[a], seen[a], digits=4) for a in (*OF_THINGS, *OF_SCENES)}, "all": cells.share(right.total(), seen.total(), digits=4)}
+    return row | {"whole": cells.share(whole, len(scenes), digits=4), "seconds_an_image": round(seconds / len(scenes), 4)}
 
 
 def judged(scene: Scene, prompt: Prompt | None) -> list[tuple[str, bool]]:
@@ -75,7 +74,7 @@ def judged(scene: Scene, prompt: Prompt | None) -> list[tuple[str, bool]]:
 def matched(things: Sequence[Thing], said: Sequence[Wanted]) -> list[tuple[Thing, Wanted | None]]:
     """Things with what is said of them, paired so that most attributes agree."""
     options = [*said[:6], *[None] * len(things)]
-    best = max(set(permutations(range(len(options)), len(things))), key=lambda order: sum(scored(t, options[i]) for t, i in zip(things, order, strict=True)))
+    best = max(permutations(range(len(options)), len(things)), key=lambda order: sum(scored(t, options[i]) for t, i in zip(things, order, strict=True)))
     return [(thing, options[i]) for thing, i in zip(things, best, strict=True)]
 
 
@@ -85,11 +84,6 @@ def scored(thing: Thing, said: Wanted | None) -> int:
 
 def agrees(thing: Thing, said: Wanted, name: str) -> bool:
     return getattr(thing, name) == (getattr(said, name) or ("plain" if name == "texture" else None))
-
-
-def told(right: int, n: int) -> list[float]:
-    found = wilson(right, n)
-    return [round(v, 4) for v in (right / n, found.low, found.high)]
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -25,7 +25,6 @@ from mitate.generators.pipelines import Pipeline, open_pipeline
 from mitate.lab.oracle import read
 from mitate.lab.questions import faithfulness
 from mitate.lab.skills import SKILLS, prompts
-from mitate.metrics.intervals import wilson
 from mitate.runtime import seed_of
 
 OUT = Path(__file__).parent / "results" / "lab_skills.jsonl"
@@ -59,12 +58,11 @@ def measure(pipeline: Pipeline, name: Mapping[str, Any], grids: Path | None) -> 
     made = pipeline.paint([p.text for p in asked], seeds, steps=name["steps"], guidance=name["guidance"])
     seconds = time.process_time() - started
     found = faithfulness(asked, [read(image, style=p.style) for image, p in zip(made, asked, strict=True)])
-    interval = wilson(sum(found.right), len(asked))
     if grids:
         grids.mkdir(parents=True, exist_ok=True)
         show(made[:SHOWN], grids / f"{name['skill']}.png")
     return {
-        **name, "prompts": [round(found.prompts, 4), round(interval.low, 4), round(interval.high, 4)], "yes": round(found.questions, 4),
+        **name, "prompts": cells.share(sum(found.right), len(asked), digits=4), "yes": round(found.questions, 4),
         "kinds": {kind: round(share, 4) for kind, share in found.kinds.items()}, "seconds_an_image": round(seconds / len(asked), 4),
     }  # fmt: skip
 

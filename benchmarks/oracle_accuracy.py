@@ -23,7 +23,6 @@ from mitate.lab.captions import place_of
 from mitate.lab.drawing import STYLES, draw
 from mitate.lab.oracle import read
 from mitate.lab.world import Scene, Thing, World
-from mitate.metrics.intervals import wilson
 
 OUT = Path(__file__).parent / "results" / "oracle_accuracy.jsonl"
 OF_THINGS, OF_SCENES = ("shape", "colour", "size", "texture", "place"), ("number", "background", "light")
@@ -61,8 +60,8 @@ def measure(size: int, style: str, noise: float, scenes: int) -> cells.Row:
             seen[name] += 1
             right[name] += yes
     row: dict[str, Any] = {"pixels": size, "style": style, "noise": noise, "scenes": scenes}
-    row |= {name: told(right[name], seen[name]) for name in (*OF_THINGS, *OF_SCENES)}
-    return row | {"all": told(right.total(), seen.total()), "milliseconds": round(1e3 * spent / scenes, 2)}
+    row |= {name: cells.share(right[name], seen[name], digits=5) for name in (*OF_THINGS, *OF_SCENES)}
+    return row | {"all": cells.share(right.total(), seen.total(), digits=5), "milliseconds": round(1e3 * spent / scenes, 2)}
 
 
 def judged(scene: Scene, found: Scene) -> list[tuple[str, bool]]:
@@ -78,11 +77,6 @@ def judged(scene: Scene, found: Scene) -> list[tuple[str, bool]]:
 
 def distance(one: Thing, two: Thing) -> float:
     return float(((one.x - two.x) ** 2 + (one.y - two.y) ** 2) ** 0.5)
-
-
-def told(right: int, n: int) -> list[float]:
-    found = wilson(right, n)
-    return [round(right / n, 5), round(found.low, 5), round(found.high, 5)]
 
 
 def summary(rows: list[Mapping[str, Any]]) -> str:

@@ -3,6 +3,8 @@
     python autoencoder.py [--steps 8000] [--work runs/lab-models]
     python autoencoder.py --decoder [--steps 4000]        goes on with the decoder alone, so that latents, and what is trained on them, stay as they are
 
+    python autoencoder.py --judge start/vae               what is left of new drawings that are encoded and decoded, by the oracle
+
 Loss: squared and absolute error, on things and beside them four times, and a little weight on latents being small and smooth. At the end the latents' mean
 and overall spread are folded into the 1 x 1 convolutions beside them, so that the pipeline needs no scale. (Unit variance in every direction was tried:
 directions that hold next to nothing then are as loud as the rest, and a denoiser spends itself on them.)
@@ -18,11 +20,17 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from loop import rows, train
-from pairs import kept
+from pairs import asked, kept
 from torch import Tensor, nn
 from torch.nn import functional
 
-PAIRS, BATCH, KL, CHANNELS = 40_000, 16, 2e-5, 16
+from mitate.lab.drawing import draw
+from mitate.lab.oracle import read
+from mitate.lab.questions import faithfulness
+from mitate.lab.skills import training
+from mitate.metrics.intervals import wilson
+
+BATCH, KL, CHANNELS = 16, 2e-5, 16
 SLACK = 0.05  # noise on latents (of unit variance) that the decoder learns to bear
 
 
@@ -39,10 +47,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--steps", type=int, default=8000)
     options.add_argument("--decoder", action="store_true")
+    options.add_argument("--judge", type=Path)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     torch.set_num_threads(1)
-    x, _ = kept(given.work / "pairs.npz", PAIRS, seed=0)
+    if given.judge:
+        judge(given.judge)
+        return
+    x, _ = kept(given.work / "asked.npz", asked)
     if given.decoder:
         refine(given.work, x, given.steps)
         return
@@ -58,6 +70,19 @@ def main() -> None:
     mean = train(net, loss, steps=given.steps, lr=2e-3, folder=given.work / "autoencoder", decay=0.999)
     fold(mean, torch.from_numpy(x[:4000]).permute(0, 3, 1, 2).float() / 127.5 - 1)
     mean.save_pretrained(given.work / "vae")
+
+
+@torch.no_grad()
+def judge(folder: Path, scenes: int = 500) -> None:
+    """Print the share of captions that new flat drawings still fulfil once they were encoded and decoded."""
+    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    pairs = [training(i, seed=77) for i in range(scenes)]
+    x = torch.from_numpy(np.stack([draw(scene) for _, scene in pairs])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    made = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(50)])
+    images = ((made.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    found = faithfulness([prompt for prompt, _ in pairs], [read(image) for image in images])
+    whole = wilson(sum(found.right), scenes)
+    print(f"captions {found.prompts:.3f} ({whole.low:.3f} to {whole.high:.3f}), questions {found.questions:.3f}; by kind {found.kinds}")
 
 
 def error(made: Tensor, clean: Tensor) -> Tensor:

@@ -12,19 +12,14 @@ import argparse
 import warnings
 from pathlib import Path
 
-import numpy as np
 import tokenizer
 import torch
 from loop import rows, train
-from pairs import STYLED
+from pairs import described, kept
 from torch import Tensor
 from transformers import CLIPTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel, SwinConfig, SwinModel, VisionEncoderDecoderModel, ViTImageProcessor
 
-from mitate.lab.captions import SAYABLE, caption
-from mitate.lab.drawing import draw
-from mitate.lab.skills import training
-
-PAIRS, BATCH, WIDTH = 40_000, 32, 128
+BATCH, WIDTH = 32, 128
 
 
 def main() -> None:
@@ -35,7 +30,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     words = tokenizer.opened(given.work)
-    x, texts = seen(given.work / "seen.npz")
+    x, texts = kept(given.work / "described.npz", described)
     tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
     ends = (tokens == words.eos_token_id).cumsum(1)
     labels = torch.where(ends > 1, -100, tokens)[:, 1:]  # what follows the first end is not learnt
@@ -82,23 +77,6 @@ def new(words: CLIPTokenizer) -> VisionEncoderDecoderModel:
         pad_token_id=words.pad_token_id,
     )  # fmt: skip
     return net
-
-
-def seen(place: Path) -> tuple[np.ndarray, list[str]]:
-    """Drawings uint8 [n, 32, 32, 3] and full captions, kept in a file."""
-    if not place.exists():
-        made = []
-        for i in range(PAIRS):
-            prompt, scene = training(i, seed=2, styled=2 * STYLED)
-            chance = np.random.default_rng(scene.seed + 1)
-            noise = float(chance.uniform(2, 12)) if chance.random() < 0.5 else 0.0
-            image = draw(scene, size=32, style=prompt.style, noise=noise)
-            made.append((image, caption(scene, seed=scene.seed + 2, say=SAYABLE, style=prompt.style).text))
-        with open(place.with_suffix(".tmp"), "wb") as out:
-            np.savez(out, x=np.stack([image for image, _ in made]), text=np.array([text for _, text in made]))
-        place.with_suffix(".tmp").rename(place)
-    with np.load(place, allow_pickle=False) as data:
-        return data["x"], [str(t) for t in data["text"]]
 
 
 if __name__ == "__main__":

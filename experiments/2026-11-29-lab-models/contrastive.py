@@ -13,8 +13,9 @@ from pathlib import Path
 
 import tokenizer
 import torch
-from captioner import WIDTH, seen
+from captioner import WIDTH
 from loop import rows, train
+from pairs import described, kept
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
@@ -29,7 +30,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     words = tokenizer.opened(given.work)
-    x, texts = seen(given.work / "seen.npz")
+    x, texts = kept(given.work / "described.npz", described)
     tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
     net = new(words)
 

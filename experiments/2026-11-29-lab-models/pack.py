@@ -48,9 +48,9 @@ def main() -> None:
                 shutil.rmtree(given.out / name, ignore_errors=True)
                 shutil.copytree(given.work / name, given.out / name)
     for config in given.out.glob("lab*/**/config.json"):  # the libraries write where they loaded from; that is nobody's business
-        facts = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
-        config.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    for path in sorted(p for p in given.out.rglob("*") if p.is_file() and "lab" in p.parts[-2] + p.parts[-3]):
+        told = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
+        config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
+    for path in sorted(p for p in given.out.glob("lab*/**/*") if p.is_file()):
         print(f"{path.relative_to(given.out)}: {path.stat().st_size / 1e6:.2f} MB")
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import tokenizer
 import torch
-from autoencoder import CHANNELS, PAIRS, latents
+from autoencoder import CHANNELS, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from loop import rows, train
-from pairs import kept
+from pairs import asked, kept
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -66,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     words = tokenizer.opened(given.work)
     vae = AutoencoderKL.from_pretrained(given.work / "vae")
-    x, texts = kept(given.work / "pairs.npz", PAIRS, seed=0)
+    x, texts = kept(given.work / "asked.npz", asked)
     z = latents(vae, x, given.work / "latents.npz")
     tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
     nothing = torch.tensor(words([""], padding="max_length").input_ids)

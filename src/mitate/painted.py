@@ -1,8 +1,9 @@
 """Text-to-image models as generators: open one by name, and paint prompts into a set with provenance.
 
-lab   = mi.load_generator("lab")                                  ours; or a folder that diffusers saved; or what `mitate fit` kept
-(what `mitate fit` kept draws classes: mi.generate)
-fakes = mi.paint(lab, ["two red circles", "a blue star"], per_prompt=4, seed=0)
+pipeline = mi.load_generator("my-pipeline/")          a folder that diffusers saved
+fakes    = mi.paint(pipeline, ["a rusty leaf", "a healthy leaf"], per_prompt=4, seed=0)
+
+`load_generator` also finds what `mitate fit` kept; that draws classes (`mi.generate`), not prompts.
 """
 
 from __future__ import annotations

@@ -75,14 +75,14 @@ class Pipeline:
         how = self._taken(
             {"num_inference_steps": steps or self.steps, "guidance_scale": guidance or self.guidance}, asked={"guidance_scale"} if guidance else set()
         )
+        if negative:
+            how |= self._taken({"negative_prompt": [negative] * BATCH}, asked={"negative_prompt"})
         with torch_threads():
             for start in range(0, len(prompts), BATCH):
                 some = list(prompts[start : start + BATCH])
                 chances = [torch.Generator().manual_seed(int(s) % 2**63) for s in seeds[start : start + BATCH]]
                 short = BATCH - len(some)
                 chances += [torch.Generator().manual_seed(0) for _ in range(short)]
-                if negative:
-                    how |= self._taken({"negative_prompt": [negative] * BATCH}, asked={"negative_prompt"})
                 try:
                     made = self.loaded(prompt=some + [""] * short, generator=chances, output_type="np", **how).images
                 except ValueError as wrong:

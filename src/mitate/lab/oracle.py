@@ -5,7 +5,7 @@ read(image) -> Scene, which carries `unclear` where a shape, a colour or the gro
 1. ground     the frame of the image, then a plane a channel through all that looks like it: lean and dim light stay in it
 2. things     what differs from the ground, in connected pieces; how much of each pixel a piece covers, to a tenth
 3. colour     the hue of a piece's bright part beside the palette's, so that dim light does not matter
-4. shape      drawn again at the piece's centre of gravity and area: the one that overlaps most
+4. shape      drawn again at the piece's centre of gravity and area: the one most like it, by the cosine of what they cover
 5. texture    dark rows (stripes) or dark spots inside a piece
 6. light      from how bright the colours are beside the palette's; then which ground it is in that light
 """
@@ -93,7 +93,6 @@ def _ground(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     edge = max(1, size // 16)
     frame[:edge] = frame[-edge:] = frame[:, :edge] = frame[:, -edge:] = True
     plane = _planes(size)
-    there = frame
     middle = np.median(pixels[frame], axis=0)
     there = np.linalg.norm(pixels - middle, axis=2) < 45
     found = np.broadcast_to(middle, pixels.shape)
@@ -190,7 +189,7 @@ def _colour(values: np.ndarray, wash: float) -> tuple[str, float]:
 
 
 def _shape(piece: Piece, size: int, blur: float, rim: float) -> tuple[str, np.ndarray]:
-    """The shape that, drawn again, shares most with the piece, or `unclear`; and the pixels well inside of it, bool [h, w]."""
+    """The shape that, drawn again, is most like the piece, or `unclear`; and the pixels well inside of it, bool [h, w]."""
     best, shape, at = 0.0, SHAPES[0], (piece.x, piece.y)
     seen = piece.cover / np.linalg.norm(piece.cover)
     for candidate in SHAPES:

@@ -32,6 +32,7 @@ class Skill:
     world: World
     say: frozenset[str]
     must: str = ""  # relation, place, texture, apart
+    left_out: bool = True  # whether its prompts ask for what training does not show
     long: bool = False
 
 
@@ -43,7 +44,7 @@ SKILLS = {
     "counting": Skill(World(counts=(0.0, 1.0, 1.0, 1.0), mixed=0.0), frozenset({"colour"})),
     "binding": Skill(World(counts=_TWO, mixed=1.0), frozenset({"colour"}), must="apart"),
     "relation": Skill(World(counts=_TWO, mixed=1.0), frozenset({"colour", "relation"}), must="relation"),
-    "rare": Skill(World(counts=_ONE, only=RARE), frozenset({"colour"})),
+    "rare": Skill(World(counts=_ONE, only=RARE), frozenset({"colour"}), left_out=False),
     "counterfactual": Skill(World(counts=_ONE, only=WITHHELD), frozenset({"colour"})),
     "long": Skill(World(counts=(0.0, 1.0, 1.0), mixed=1.0), frozenset({"colour", "size", "texture", "relation", "background", "light"}), long=True),
 }
@@ -61,7 +62,7 @@ def pairs(skill: str, n: int, *, seed: int) -> Iterator[tuple[Prompt, Scene]]:
     how = SKILLS[skill]
     for i in range(n):
         tries = 0
-        while not _suits(scene := how.world.scene(tries, seed=seed_of("lab skill", skill, seed, i)), how, skill):
+        while not _suits(scene := how.world.scene(tries, seed=seed_of("lab skill", skill, seed, i)), how):
             tries += 1
         yield caption(scene, seed=seed_of("lab skill", skill, seed, i), say=how.say, long=how.long), scene
 
@@ -91,9 +92,9 @@ def held_out(scene: Scene) -> bool:
     return seed_of("lab held out", *key) % SHARE_OUT == 0
 
 
-def _suits(scene: Scene, how: Skill, skill: str) -> bool:
+def _suits(scene: Scene, how: Skill) -> bool:
     kinds = [kind for kind, _ in scene.groups()]
-    if skill != "rare" and not held_out(scene):
+    if how.left_out and not held_out(scene):
         return False
     if how.must == "texture":
         return kinds[0][3] != "plain"
