@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 import cells
-from mitate.generators.pipelines import Pipeline, open_pipeline
+from mitate.generators.pipelines import How, Pipeline, open_pipeline
 from mitate.lab.oracle import read
 from mitate.lab.questions import faithfulness
 from mitate.lab.skills import SKILLS, prompts
@@ -55,7 +55,7 @@ def measure(pipeline: Pipeline, name: Mapping[str, Any], grids: Path | None) -> 
     asked = prompts(name["skill"], name["n"], seed=SEED)
     seeds = [seed_of("lab skills", name["skill"], i) for i in range(name["n"])]
     started = time.process_time()
-    made = pipeline.paint([p.text for p in asked], seeds, steps=name["steps"], guidance=name["guidance"])
+    made = pipeline.paint([p.text for p in asked], seeds, How(steps=name["steps"], guidance=name["guidance"]))
     seconds = time.process_time() - started
     found = faithfulness(asked, [read(image, style=p.style) for image, p in zip(made, asked, strict=True)])
     if grids:

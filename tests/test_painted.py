@@ -11,7 +11,7 @@ import pytest
 import mitate as mi
 from mitate.captioners.writers import open_captioner
 from mitate.errors import DataError, SettingError
-from mitate.generators.pipelines import BATCH, open_pipeline
+from mitate.generators.pipelines import BATCH, How, open_pipeline
 from mitate.painted import paint
 from tiny import tiny_captioner, tiny_pipeline
 
@@ -33,19 +33,19 @@ def test_an_image_depends_on_its_prompt_and_seed_alone(folder: Path) -> None:
     pipeline = open_pipeline(folder)
     prompts, seeds = PROMPTS * 7, list(range(21))
     assert len(prompts) > BATCH
-    many = pipeline.paint(prompts, seeds, steps=2)
+    many = pipeline.paint(prompts, seeds, How(steps=2))
     assert many.dtype == np.uint8 and many.shape == (21, pipeline.size, pipeline.size, 3)
     for i in (0, 5, 20):
-        assert np.array_equal(pipeline.paint([prompts[i]], [seeds[i]], steps=2)[0], many[i])
-    assert not np.array_equal(pipeline.paint([prompts[0]], [99], steps=2)[0], many[0])
-    assert not np.array_equal(pipeline.paint([prompts[1]], [0], steps=2)[0], many[0])
+        assert np.array_equal(pipeline.paint([prompts[i]], [seeds[i]], How(steps=2))[0], many[i])
+    assert not np.array_equal(pipeline.paint([prompts[0]], [99], How(steps=2))[0], many[0])
+    assert not np.array_equal(pipeline.paint([prompts[1]], [0], How(steps=2))[0], many[0])
 
 
 def test_the_last_batch_is_as_large_as_every_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, sizes = open_pipeline(folder), []
     inner = type(pipeline.loaded).__call__
-    monkeypatch.setattr(type(pipeline.loaded), "__call__", lambda self, *a, **k: sizes.append(len(k["prompt"])) or inner(self, *a, **k))
-    pipeline.paint(PROMPTS, [0, 1, 2], steps=1)
+    monkeypatch.setattr(type(pipeline.loaded), "__call__", lambda self, *a, **k: sizes.append(len(k["prompt_embeds"])) or inner(self, *a, **k))
+    pipeline.paint(PROMPTS, [0, 1, 2], How(steps=1))
     assert sizes == [BATCH]
 
 
@@ -62,15 +62,17 @@ def test_plain_diffusers_gives_the_same_bytes(folder: Path) -> None:
         theirs = plain(prompt=["a blue star"] * BATCH, generator=chances, num_inference_steps=3, guidance_scale=2.0, output_type="np").images
     finally:
         torch.set_num_threads(threads)
-    ours = open_pipeline(folder).paint(["a blue star"] * BATCH, list(range(BATCH)), steps=3, guidance=2.0)
+    ours = open_pipeline(folder).paint(["a blue star"] * BATCH, list(range(BATCH)), How(steps=3, guidance=2.0))
     assert np.array_equal(np.rint(theirs * 255).astype(np.uint8), ours)
 
 
 def test_guidance_and_a_negative_prompt_change_the_image(folder: Path) -> None:
     pipeline = open_pipeline(folder)
-    plain = pipeline.paint(PROMPTS[:1], [0], steps=2, guidance=1.0)
-    assert not np.array_equal(plain, pipeline.paint(PROMPTS[:1], [0], steps=2, guidance=4.0))
-    assert not np.array_equal(pipeline.paint(PROMPTS[:1], [0], steps=2, guidance=4.0), pipeline.paint(PROMPTS[:1], [0], steps=2, guidance=4.0, negative="red"))
+    plain = pipeline.paint(PROMPTS[:1], [0], How(steps=2, guidance=1.0))
+    assert not np.array_equal(plain, pipeline.paint(PROMPTS[:1], [0], How(steps=2, guidance=4.0)))
+    assert not np.array_equal(
+        pipeline.paint(PROMPTS[:1], [0], How(steps=2, guidance=4.0)), pipeline.paint(PROMPTS[:1], [0], How(steps=2, guidance=4.0, negative="red"))
+    )
 
 
 def test_painted_sets_say_where_they_come_from(folder: Path, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_what_cannot_be_painted_is_refused(folder: Path, tmp_path: Path) -> None
     with pytest.raises(SettingError, match="2 prompts have 1 seeds"):
         pipeline.paint(PROMPTS[:2], [0])
     with pytest.raises(SettingError, match="guidance"):
-        pipeline.paint(PROMPTS[:1], [0], guidance=0.5)
+        pipeline.paint(PROMPTS[:1], [0], How(guidance=0.5))
     with pytest.raises(SettingError, match="empty"):
         paint(pipeline, ["a", " "])
     with pytest.raises(SettingError, match="nothing to paint"):
@@ -242,7 +244,7 @@ def test_a_damaged_pipeline_is_told_in_one_line(folder: Path, tmp_path: Path, da
     else:
         shutil.rmtree(copy / "tokenizer")
     with pytest.raises(DataError):
-        open_pipeline(copy).paint(PROMPTS[:1], [0], steps=1)
+        open_pipeline(copy).paint(PROMPTS[:1], [0], How(steps=1))
 
 
 def test_kept_generators_and_pipelines_are_not_mixed_up(folder: Path) -> None:
@@ -260,5 +262,5 @@ def test_a_card_of_prompts_speaks_of_prompts(folder: Path, tmp_path: Path) -> No
 
 
 def test_loading_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    open_pipeline(folder).paint(PROMPTS[:1], [0], steps=1)
+    open_pipeline(folder).paint(PROMPTS[:1], [0], How(steps=1))
     assert capfd.readouterr() == ("", "")

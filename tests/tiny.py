@@ -58,6 +58,36 @@ def tiny_pipeline(folder: Path) -> Path:
     return folder
 
 
+def tiny_xl(folder: Path) -> Path:
+    """A Stable-Diffusion-XL-class pipeline of 16 px, with two text encoders."""
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    words = tokenizer()
+    marks = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    shape = {"vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 12}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
+            norm_num_groups=4, sample_size=16, layers_per_block=1, mid_block_add_attention=False, scaling_factor=1.0,
+        )  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=8, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=32, attention_head_dim=2, norm_num_groups=4,
+            addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=12 + 6 * 4,
+        )  # fmt: skip
+        one = CLIPTextModel(CLIPTextConfig(max_position_embeddings=LENGTH, **shape, **marks))
+        two = CLIPTextModelWithProjection(CLIPTextConfig(max_position_embeddings=LENGTH, **shape, **marks))
+    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    pipeline = StableDiffusionXLPipeline(
+        vae=vae, text_encoder=one, text_encoder_2=two, tokenizer=words, tokenizer_2=tokenizer(), unet=unet, scheduler=scheduler, add_watermarker=False
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
 def tiny_captioner(folder: Path) -> Path:
     """A vision encoder and a text decoder of 16 px."""
     import torch

@@ -1,6 +1,6 @@
 """The lab's captioner: a small Swin transformer over patches of 2 px and a small text decoder, as transformers' VisionEncoderDecoderModel.
 
-    python captioner.py [--steps 8000] [--work runs/lab-models]
+    python captioner.py [--steps 4000] [--work runs/lab-models]             after eye.py
 
 It learns from drawings in every style, half of them noisy, and from captions that say all that can be said, in the grammar's many wordings, so that what
 it leaves out is an error. Written as a folder that `AutoModelForImageTextToText` or `VisionEncoderDecoderModel` opens.
@@ -17,14 +17,14 @@ import torch
 from loop import rows, train
 from pairs import described, kept
 from torch import Tensor
-from transformers import CLIPTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel, SwinConfig, SwinModel, VisionEncoderDecoderModel, ViTImageProcessor
+from transformers import CLIPTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel, SwinModel, VisionEncoderDecoderModel, ViTImageProcessor
 
 BATCH, WIDTH = 32, 128
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=8000)
+    options.add_argument("--steps", type=int, default=4000)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     warnings.filterwarnings("ignore")
@@ -34,7 +34,7 @@ def main() -> None:
     tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
     ends = (tokens == words.eos_token_id).cumsum(1)
     labels = torch.where(ends > 1, -100, tokens)[:, 1:]  # what follows the first end is not learnt
-    net = new(words)
+    net = new(words, SwinModel.from_pretrained(given.work / "eye", add_pooling_layer=False))
 
     def loss(step: int) -> Tensor:
         some = rows(len(x), BATCH, step)
@@ -49,10 +49,8 @@ def main() -> None:
     ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)
 
 
-def new(words: CLIPTokenizer) -> VisionEncoderDecoderModel:
+def new(words: CLIPTokenizer, eye: SwinModel) -> VisionEncoderDecoderModel:
     torch.manual_seed(0)
-    seeing = SwinConfig(image_size=32, patch_size=2, embed_dim=48, depths=[2, 4], num_heads=[3, 6], window_size=4, drop_path_rate=0.0)
-    eye = SwinModel(seeing, add_pooling_layer=False)  # a ViT over patches of 4 px learnt colours and numbers, and after 6,000 steps hardly a shape
     mouth = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(words),

@@ -18,7 +18,8 @@ import tokenizer
 from diffusers import AutoencoderKL
 from safetensors import safe_open
 from safetensors.torch import load_file
-from text_to_image import Painter, write
+from text_to_image import denoiser, write
+from transformers import CLIPTextModel
 
 WEIGHTS = Path(__file__).parents[2] / "src" / "mitate" / "weights"
 
@@ -34,13 +35,13 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     folder = given.out / "lab"
     facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
-    painter, place = Painter(tokenizer.opened(given.work)), given.work / "text-to-image" / "checkpoint.safetensors"
-    painter.load_state_dict({k[5:]: v for k, v in load_file(place).items() if k.startswith("mean.")})
+    unet, place = denoiser(), given.work / "text-to-image" / "checkpoint.safetensors"
+    unet.load_state_dict({k[5:]: v for k, v in load_file(place).items() if k.startswith("mean.")})
     with safe_open(place, "pt") as opened:
         facts |= {"trained_steps": int(opened.metadata()["step"]), "trained_core_seconds": round(float(opened.metadata()["cpu_seconds"]))}
     vae = AutoencoderKL.from_pretrained(given.work / ("vae-refined" if (given.work / "vae-refined").exists() else "vae"))
     shutil.rmtree(folder, ignore_errors=True)
-    write(painter.eval(), vae, tokenizer.opened(given.work), folder)
+    write(unet.eval(), CLIPTextModel.from_pretrained(given.work / "text-encoder"), vae, tokenizer.opened(given.work), folder)
     (folder / "mitate.json").write_text(json.dumps(facts, indent=1) + "\n")
     if not given.checkpoint:
         for name in ("lab-captioner", "lab-clip"):

@@ -1,10 +1,10 @@
 """The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
 
-    python text_to_image.py [--steps 6000] [--from checkpoint of an earlier one] [--work runs/lab-models]
+    python text_to_image.py [--steps 20000] [--work runs/lab-models]
 
-A text encoder (CLIP's, 3 layers of 128) and a U-Net over 8 x 8 x 16 latents, with cross-attention at both levels and the pooled text beside the time,
-are trained together: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as a diffusers
-pipeline folder in float16.
+A U-Net over 8 x 8 x 16 latents, with cross-attention at both levels and the pooled text beside the time, learns to paint what the text encoder of text.py,
+which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as
+a diffusers pipeline folder in float16.
 """
 
 from __future__ import annotations
@@ -19,47 +19,28 @@ from autoencoder import CHANNELS, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from loop import rows, train
 from pairs import asked, kept
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from text import WIDTH
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
-BATCH, DROP, WIDTH = 32, 0.1, 128
+BATCH, DROP = 32, 0.1
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
 
-class Painter(nn.Module):
-    """Text encoder and denoiser, which learn together."""
-
-    def __init__(self, words: CLIPTokenizer) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(words),
-                hidden_size=WIDTH,
-                intermediate_size=4 * WIDTH,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                max_position_embeddings=tokenizer.LENGTH,
-                projection_dim=WIDTH,
-                bos_token_id=words.bos_token_id,
-                eos_token_id=words.eos_token_id,
-                pad_token_id=words.pad_token_id,
-            )  # fmt: skip
-        )
-        self.unet = UNet2DConditionModel(
-            sample_size=8, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(64, 128), layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
-            cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8, addition_embed_type="text", addition_embed_type_num_heads=4,
-        )  # fmt: skip
+def denoiser() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(64, 128), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8, addition_embed_type="text", addition_embed_type_num_heads=4,
+    )  # fmt: skip
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=6000)
+    options.add_argument("--steps", type=int, default=20000)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--lr", type=float, default=1e-3)
-    options.add_argument("--from", dest="start", type=Path)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     warnings.filterwarnings("ignore")
@@ -68,12 +49,9 @@ def main() -> None:
     vae = AutoencoderKL.from_pretrained(given.work / "vae")
     x, texts = kept(given.work / "asked.npz", asked)
     z = latents(vae, x, given.work / "latents.npz")
-    tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
-    nothing = torch.tensor(words([""], padding="max_length").input_ids)
-    painter, noising = Painter(words), DDPMScheduler(**SCHEDULE)
-    if given.start:
-        known = load_file(given.start)
-        painter.load_state_dict({k[5:]: v for k, v in known.items() if k.startswith("mean.")}, strict=False)
+    text = CLIPTextModel.from_pretrained(given.work / "text-encoder").eval()
+    states, nothing = said(text, words, texts), said(text, words, [""])
+    unet, noising = denoiser(), DDPMScheduler(**SCHEDULE)
 
     def loss(step: int) -> Tensor:
         chance = torch.Generator().manual_seed(step)
@@ -81,19 +59,26 @@ def main() -> None:
         clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, 8, 8, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
-        told = torch.where(torch.rand(BATCH, 1, generator=chance) < DROP, nothing, tokens[some])
-        v = painter.unet(noising.add_noise(clean, noise, t), t, painter.text(told).last_hidden_state).sample
+        told = torch.where(torch.rand(BATCH, 1, 1, generator=chance) < DROP, nothing, states[some]).float()
+        v = unet(noising.add_noise(clean, noise, t), t, told).sample
         return (v - noising.get_velocity(clean, noise, t)).square().mean()
 
-    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999)
-    write(mean, vae, words, given.work / "lab")
+    mean = train(unet, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999)
+    write(mean, text, vae, words, given.work / "lab")
 
 
-def write(painter: Painter, vae: AutoencoderKL, words: CLIPTokenizer, folder: Path) -> None:
+@torch.no_grad()
+def said(text: CLIPTextModel, words: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """The encoder's last states of some texts, float16 [n, tokenizer.LENGTH, WIDTH]."""
+    tokens = torch.tensor(words(texts, padding="max_length", truncation=True).input_ids)
+    return torch.cat([text(part).last_hidden_state.half() for part in tokens.split(250)])
+
+
+def write(unet: UNet2DConditionModel, text: CLIPTextModel, vae: AutoencoderKL, words: CLIPTokenizer, folder: Path) -> None:
     """The pipeline as a folder of float16 weights."""
     scheduler = DPMSolverMultistepScheduler(**SCHEDULE, timestep_spacing="trailing", lambda_min_clipped=-5.1)
     pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=painter.text, tokenizer=words, unet=painter.unet, scheduler=scheduler,
+        vae=vae, text_encoder=text, tokenizer=words, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)

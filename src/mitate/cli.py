@@ -262,6 +262,7 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
             click.echo(f"{name}: the images have groups, and epsilon is not for a group. {told['groups']}")
 
 
+app.add_command(cli_pictures.adapt)
 app.add_command(cli_pictures.generate)
 app.add_command(cli_pictures.caption)
 

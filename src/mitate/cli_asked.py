@@ -16,8 +16,7 @@ def volume_asked(images: str, given: dict[str, Any]) -> Any:
     from mitate.studies.volume_planning import Volume
 
     values = {"data": images, **{k: v for k, v in given.items() if v is not None}}
-    if "generators" in values:
-        values["generators"] = [part.strip() for part in values["generators"].split(",") if part.strip()]
+    values = _dialled(values)
     if "volumes" in values:
         parts = [part.strip() for part in values["volumes"].split(",") if part.strip()]
         if wrong := [part for part in parts if not part.removeprefix("-").isdecimal()]:
@@ -54,9 +53,9 @@ def pilot_asked(images: str | None, plan_file: Path | None, given: dict[str, Any
 
     values = {k: v for k, v in read_plan(plan_file).items() if k not in PRICES} if plan_file is not None else {}
     given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
-    for key in ("generators", "arms"):
-        if key in given:
-            given[key] = [part.strip() for part in given[key].split(",") if part.strip()]
+    if "arms" in given:
+        given["arms"] = _words(given["arms"])
+    given = _dialled(given)
     if images is not None:
         given["data"] = images
     asked = record(Pilot, {**values, **given}, where=str(plan_file) if plan_file else "options")
@@ -86,11 +85,10 @@ def kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: i
     """A generator kind with its preset and the options typed, and the images it is fitted on: the train split where there is one."""
     from mitate import registry
     from mitate.fitted import epsilon_of, options_of
-    from mitate.intake.opening import open_images
     from mitate.settings import from_text, plain
 
     cls = registry.find("generator", kind)
-    train = open_images(images, split="train") if _has_train(images) else open_images(images)
+    train = train_images(images)
     epsilon = epsilon_of(cls, options, where=f"generator {kind}")
     if per_class and epsilon:
         raise SettingError("--per-class lets one image decide whether another is used, which epsilon does not cover.", fix="give a folder of the images to use")
@@ -103,10 +101,46 @@ def kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: i
     return chosen, train
 
 
+def train_images(images: str) -> Any:
+    """The images that may be learnt from: the train split where there is one, else all."""
+    from mitate.intake.opening import open_images
+
+    return open_images(images, split="train") if _has_train(images) else open_images(images)
+
+
 def _has_train(images: str) -> bool:
     from mitate.intake.opening import list_source
 
     return any(row.split == "train" for row in list_source(images).rows)
+
+
+def _dialled(values: dict[str, Any]) -> dict[str, Any]:
+    """The generators as a list, each text-to-image model once for every guidance, and with --style as three: plain, untrained word, learned style."""
+    values = dict(values)
+    style, guidance = values.pop("style", None), values.pop("guidance", None)
+    if "generators" in values:
+        values["generators"] = _words(values["generators"])
+    if not style and not guidance:
+        return values
+    from mitate.painted import split_name
+
+    models = [g for g in values.get("generators", []) if (found := split_name(g)) is not None and not found[1]]
+    if not models:
+        raise SettingError("--style and --guidance are for text-to-image models, and none is named.", fix="name one with --generators, a folder or owner/name")
+    if wrong := [g for g in _words(guidance or "") if not _at_least_one(g)]:
+        raise SettingError(f"The guidance {wrong[0]!r} is no number from 1.", fix="write them like 1,2,7.5; 1 is none")
+    made = []
+    for name in values["generators"]:
+        dialled = [f"{name}@{g}" for g in _words(guidance)] if guidance and name in models else [name]
+        made += [one + tail for one in dialled for tail in (("", "+untrained", "+style") if style and name in models else ("",))]
+    return {**values, "generators": made}
+
+
+def _at_least_one(text: str) -> bool:
+    try:
+        return 1 <= float(text) < float("inf")
+    except ValueError:
+        return False
 
 
 def _weight(text: str) -> tuple[str, float]:

@@ -28,7 +28,11 @@ running = together(
 
 
 def generators(default: str) -> Option:
-    return click.option("--generators", help=f"Comma-separated: vae, gan, diffusion, gaussian, folder:PATH, or kept names.  [default: {default}]")
+    return together(
+        click.option("--generators", help=f"Comma-separated: vae, gan, diffusion, gaussian, folder:PATH, kept names, MODEL[+style].  [default: {default}]"),
+        click.option("--style", is_flag=True, default=None, help="Each text-to-image model also with an untrained word, and with the set's learned style."),
+        click.option("--guidance", help="Each text-to-image model at these guidances, like 1.5,3,7.5; 1 is none.  [default: the model's own]"),
+    )
 
 
 def question(*, gain: str, study: str) -> Option:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option("--per-class", type=int, help="Images of each class, from a generator that mitate fit made.")
+@click.option("--per-class", type=int, help="Images of each class, from a kept generator or (with --classes) a text-to-image model.")
+@click.option("--classes", help="What a text-to-image model paints by class: a folder of classes, or their names with commas.")
+@click.option("--template", default="", help="The sentence for a class, with {label}, and {style} where one was learnt.  [default: the model's own]")
 @click.option("--prompt", "prompts", multiple=True, help="What a text-to-image model shall paint; again for another one.")
 @click.option("--prompts", "file", type=click.Path(path_type=Path), help="A file of prompts, one a line.")
 @click.option("-n", "--per-prompt", type=int, default=1, show_default=True, help="Images of each prompt.")
@@ -23,26 +25,114 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--steps", type=int, default=0, help="Steps of the sampler, for prompts.  [default: the model's own]")
 @click.option("--guidance", type=float, default=0.0, help="Classifier-free guidance, for prompts; 1 is none.  [default: the model's own]")
+@click.option("--negative", default="", help="What not to paint, for prompts.")
+@click.option("--sampler", default="", help="ddim, dpm++, euler, euler-a, heun, unipc, for prompts.  [default: the model's own]")
+@click.option("--size", type=int, default=0, help="Pixels of a side, for prompts.  [default: the model's own]")
+@click.option("--blocked", type=click.Path(path_type=Path), help="A file of words that no prompt may hold, one a line.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, for prompts.")
+@click.option("--precision", default="float32", show_default=True, help="float32, bfloat16, float16, for prompts.")
+@click.option("--saving", default="", help="Save memory, for prompts: slices, offload.")
 def generate(
-    name: str, per_class: int | None, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int, steps: int, guidance: float
-) -> None:
-    """Draw images from NAME into a folder that other tools open. NAME is a kept generator (with --per-class) or a folder of a diffusers pipeline (with
-    --prompt)."""
-    from mitate.painted import is_pipeline
+    name: str, per_class: int | None, classes: str | None, template: str, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int,
+    blocked: Path | None, device: str, precision: str, saving: str, **how: Any,
+) -> None:  # fmt: skip
+    """Draw images from NAME into a folder that other tools open.
+
+    NAME is a kept generator (with --per-class), or a text-to-image model (with --prompt, or --classes and --per-class): a folder of a diffusers pipeline,
+    owner/name of the Hugging Face hub; MODEL+STYLE for one with a style that mitate adapt kept, or with a safetensors file.
+    """
+    from mitate.painted import split_name
     from mitate.progress import Line
     from mitate.sets import check_new
 
-    asked = [*prompts, *(_lines(file) if file is not None else [])]
+    asked = [*prompts, *(_lines(file, "prompts") if file is not None else [])]
     check_new(out)
     line = Line(1.0, title=f"generate {name}")
-    if is_pipeline(name):
-        if per_class is not None or not asked:
-            raise SettingError(f"{name} is a text-to-image model: it paints prompts.", fix='give --prompt "two red circles" -n 4, and no --per-class')
-        told = _paint(name, asked, out, line, per_prompt=per_prompt, seed=seed, steps=steps, guidance=guidance)
+    if (found := split_name(name)) is not None:
+        pipeline, learnt = _opened(*found, device=device, precision=precision, saving=saving)
+        words = _lines(blocked, "blocked words") if blocked is not None else []
+        how |= {"seed": seed, "learnt": learnt, "blocked": words, "progress": line}
+        if classes is not None and per_class is not None and not asked and per_prompt == 1:
+            told = _paint_classes(pipeline, classes, out, line, per_class=per_class, template=template, **how)
+        elif asked and classes is None and per_class is None and not template:
+            told = _paint(pipeline, asked, out, line, per_prompt=per_prompt, **how)
+        else:
+            fix = 'give --prompt "two red circles" -n 4, or --classes FOLDER --per-class 100 (and --template), not both'
+            raise SettingError(f"{name} is a text-to-image model: it paints prompts, or classes by a sentence.", fix=fix)
     else:
-        told = _draw(name, per_class, out, line, seed=seed, refused=bool(asked or steps or guidance or per_prompt != 1))
+        refused = asked or classes or template or blocked or per_prompt != 1 or (device, precision, saving) != ("cpu", "float32", "") or any(how.values())
+        told = _draw(name, per_class, out, line, seed=seed, refused=bool(refused))
     line.close()
     click.echo(f"{out}: {told}, each marked as made by a model")
+
+
+@click.group()
+def adapt() -> None:
+    """Learn the look of real images on top of a text-to-image model, which stays as it is."""
+
+
+def _adapting(command: Any) -> Any:
+    """The options that both ways of adapting share."""
+    for option in reversed([
+        click.option("--base", required=True, help="The model: a folder of a diffusers pipeline, owner/name of the hub."),
+        click.option("--images", required=True, help="The real images, in class folders; a train split is used alone."),
+        click.option("--as", "name", required=True, help="Name to keep it under; use it as MODEL+NAME."),
+        click.option("--template", default="", help="The sentence for a class, with {label} (and {style}).  [default: the model's own]"),
+        click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help="Steps of learning, at most: it stops by a selection split."),
+        click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images a step."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--file", type=click.Path(path_type=Path), help="Also write it as a safetensors file for diffusers."),
+    ]):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@adapt.command()
+@_adapting
+@click.option("--vectors", type=click.IntRange(min=1), default=1, show_default=True, help="Vectors of the word.")
+@click.option("--start", default="photo", show_default=True, help="A plain word that the vectors begin as.")
+@click.option("--each-class", is_flag=True, help="A word for each class in place of one for all: the dearer rival.")
+def style(base: str, images: str, name: str, file: Path | None, seed: int, **how: Any) -> None:
+    """One learned word for the look of the whole set (dataset style inversion)."""
+    from mitate.adapted import StyleInversion
+
+    _adapt(base, images, name, file, seed, StyleInversion(**how))
+
+
+@adapt.command()
+@_adapting
+@click.option("--rank", type=click.IntRange(min=1), default=4, show_default=True, help="Of the changes.")
+def lora(base: str, images: str, name: str, file: Path | None, seed: int, **how: Any) -> None:
+    """Low-rank changes of the model's attention, by the same loss."""
+    from mitate.adapted import Lora
+
+    _adapt(base, images, name, file, seed, Lora(**how))
+
+
+def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, how: Any) -> None:
+    from mitate.adapted import adapt as learn
+    from mitate.adapted import check_file, export
+    from mitate.cli_asked import train_images
+    from mitate.progress import Line, clock
+    from mitate.store import checked_name
+
+    checked_name(name)
+    if file is not None:
+        check_file(file)
+    line = Line(1.0, title=f"adapt {base}")
+    found = learn(base, train_images(images), how, seed=seed, name=name, progress=line)
+    line.close()
+    facts = found.entry.result
+    click.echo(
+        f"{name}: {facts['parameters']} numbers learnt on {base} in {clock(facts['seconds'])}, {facts['steps']} steps, kept those of step {facts['best_step']}"
+        f" (selection loss {_told_curve(facts['curve'])})"
+    )
+    if file is not None:
+        click.echo(f"{export(found, file)}: for diffusers")
+
+
+def _told_curve(curve: list[Any]) -> str:
+    return f"{curve[0][1]:.5g} at step {curve[0][0]}, {min(loss for _, loss in curve):.5g} at best" if curve else "not measured"
 
 
 @click.command()
@@ -74,24 +164,47 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
             write_text(json_file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path, what: str) -> list[str]:
     try:
         found = [line.strip() for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as wrong:
-        raise DataError(f"{file} cannot be read as prompts ({wrong}).", fix="give a text file in UTF-8, one prompt a line") from wrong
+        raise DataError(f"{file} cannot be read as {what} ({wrong}).", fix="give a text file in UTF-8, one a line") from wrong
     if not found:
-        raise DataError(f"{file} holds no prompts.", fix="write one a line")
+        raise DataError(f"{file} holds no {what}.", fix="write one a line")
     return found
 
 
-def _paint(name: str, prompts: list[str], out: Path, line: Progress, **how: Any) -> str:
-    from mitate.generators.pipelines import open_pipeline
+def _opened(model: str, style: str, **place: str) -> tuple[Any, Any]:
+    """The pipeline, and what was learnt on it."""
+    from mitate.adapted import learnt
+    from mitate.generators.pipelines import Place, open_pipeline
+
+    pipeline = open_pipeline(model, Place(**place))
+    return pipeline, learnt(style, base=pipeline) if style else None
+
+
+def _paint(pipeline: Any, prompts: list[str], out: Path, line: Progress, **how: Any) -> str:
     from mitate.painted import paint
     from mitate.sets import write_images
 
-    images = paint(open_pipeline(name), prompts, progress=line, **how)
+    images = paint(pipeline, prompts, **how)
     write_images(images, out, progress=line)
     return f"{len(images)} images of {len(prompts)} {'prompt' if len(prompts) == 1 else 'prompts'}"
+
+
+def _paint_classes(pipeline: Any, classes: str, out: Path, line: Progress, **how: Any) -> str:
+    from mitate.intake.opening import list_source
+    from mitate.painted import paint_classes
+    from mitate.sets import write_images
+
+    names = [c.strip() for c in classes.split(",") if c.strip()]
+    if Path(classes).exists():
+        names = sorted({row.label for row in list_source(classes).rows if row.label})
+    if len(names) != len(set(names)) or not names:
+        raise SettingError(f"{classes!r} names no classes, or one twice.", fix="give a folder of class folders, or names with commas")
+    images = paint_classes(pipeline, names, **how)
+    write_images(images, out, progress=line)
+    return f"{len(images)} images, {len(images.classes)} classes"
 
 
 def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: int, refused: bool) -> str:
@@ -105,7 +218,7 @@ def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: 
     store = Store.find()
     generator = load_generator(name, store=store)  # SettingError where there is none
     if refused or per_class is None:
-        raise SettingError(f"{name} draws classes, not prompts.", fix="give --per-class 100, and none of --prompt, --prompts, -n, --steps, --guidance")
+        raise SettingError(f"{name} draws classes, not prompts.", fix="give --per-class 100, and none of the options for prompts")
     images = draw(generator, per_class=per_class, seed=seed, store=store, progress=line)
     write_images(replace(images, name=name), out, progress=line)
     return f"{len(images)} images, {len(images.classes)} classes"

@@ -21,7 +21,7 @@ from mitate.settings import from_text, plain, suggest
 from mitate.store import Asked, Entry, Store
 from mitate.verbs import VERBS, keep_images, perform, read_pixels
 
-MOST_SIZE = 64  # pixels, unless asked for more
+MOST_SIZE, MOST_ASKED = 64, 1024  # pixels, unless asked for more; and whatever is asked for
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def fit(
     if name == "lab":
         raise SettingError("The name lab is taken: it is the text-to-image model that comes with mitate.", fix="keep yours under another name")
     store = store or Store.find()
+    kind = kind.bound(train.classes) if hasattr(kind, "bound") else kind
     parts = prepare(kind, train, seed=seed, size=size)
     blind = store.blind(train.digest) if parts.private else ""
     sets = {"train": parts.train, "selection": parts.selection}
@@ -83,8 +84,8 @@ def prepare(kind: Any, train: ImageSet, *, seed: int, size: int) -> Parts:
         raise DataError(f"{train.name!r} holds synthetic images.", fix="fit generators on real images")
     if unlabelled := sum(k < 0 for k in train.labels):
         raise DataError(f"{unlabelled} of {len(train)} images have no label.", fix="put images into one folder a class, or name labels in metadata.jsonl")
-    if size != 0 and not 8 <= size <= 256:
-        raise SettingError(f"A size of {size} pixels is out of range.", fix="give 8 to 256, or 0 for the images' own")
+    if size != 0 and not 8 <= size <= MOST_ASKED:
+        raise SettingError(f"A size of {size} pixels is out of range.", fix=f"give 8 to {MOST_ASKED}, or 0 for the images' own")
     private = bool(getattr(kind, "epsilon", 0))
     splits = Splits(train, train.subset([]), train.subset([]), train.subset([]), seed) if private else split(train, train.subset([]), seed=seed)
     shapes = [train.reader.read(i).shape for i in range(min(len(train), 50))]

@@ -88,3 +88,8 @@ def draw_padded(draw: Callable[[np.ndarray, np.ndarray], np.ndarray], seeds: np.
 def image_seeds(seed: int, n: int, *, condition: int) -> np.ndarray:
     """The seeds of images 0 to n - 1 of a class, int64 [n]: image i's does not depend on n."""
     return np.array([seed_of("image", seed, condition, i) for i in range(n)], dtype=np.int64)
+
+
+def in_words(name: str) -> str:
+    """A class's name as a sentence has it: `early-blight` and `early_blight` are early blight."""
+    return name.replace("-", " ").replace("_", " ").lower()

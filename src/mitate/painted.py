@@ -8,35 +8,50 @@ fakes    = mi.paint(pipeline, ["a rusty leaf", "a healthy leaf"], per_prompt=4, 
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mitate.codec import pixel_digest
 from mitate.errors import SettingError
+from mitate.generator import in_words
 from mitate.images import ArrayReader, ImageSet, Provenance
-from mitate.progress import Progress
+from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
-from mitate.store import Store
+from mitate.settings import plain, record
+from mitate.store import Asked, Store
+from mitate.verbs import block
 
 if TYPE_CHECKING:
     from mitate.captioners.writers import Captioner
     from mitate.fitted import Fitted
-    from mitate.generators.pipelines import Pipeline
+    from mitate.generators.learnt import Learnt
+    from mitate.generators.pipelines import Judge, Pipeline
 
 OURS = "lab"
+VERSION = 1  # of what `paint` makes
+BLOCK = 4  # batches between two checkpoints
 
 
-def is_pipeline(name: str) -> bool:
-    """Whether the name is that of a text-to-image pipeline: ours, or a folder of one."""
-    from mitate.generators.pipelines import is_pipeline as holds_one
+def split_name(name: str) -> tuple[str, str] | None:
+    """(model, style) of a text-to-image model's name, MODEL or MODEL+STYLE: ours, a folder of a pipeline, or owner/name of the hub; None for others."""
+    from mitate.generators.pipelines import is_hub_name, is_pipeline
 
-    return name == OURS or holds_one(Path(name))
+    for model, style in ((name, ""), tuple(name.rsplit("+", 1)) if "+" in name else (name, "")):
+        if model == OURS or is_pipeline(Path(model)) or is_hub_name(model):
+            return model, style
+    return None
 
 
 def load_generator(name: str, *, store: Store | None = None) -> Fitted | Pipeline:
-    """The text-to-image pipeline `lab` or in a folder, or the generator kept under `name`. SettingError names the nearest known one."""
-    if is_pipeline(name):
+    """The text-to-image pipeline `lab`, in a folder, or of the hub, or the generator kept under `name`. SettingError names the nearest known one."""
+    if (found := split_name(name)) is not None and not found[1]:
         from mitate.generators.pipelines import open_pipeline
 
         return open_pipeline(name)
@@ -53,15 +68,18 @@ def load_captioner(name: str) -> Captioner:
 
 
 def paint(
-    pipeline: Pipeline, prompts: Sequence[str], *, per_prompt: int = 1, seed: int = 0, steps: int = 0, guidance: float = 0.0, negative: str = "",
-    progress: Progress | None = None,
+    pipeline: Pipeline, prompts: Sequence[str], *, per_prompt: int = 1, seed: int = 0, learnt: Learnt | None = None, blocked: Sequence[str] = (),
+    judge: Judge | None = None, store: Store | None = None, progress: Progress | None = None, **how: Any,
 ) -> ImageSet:  # fmt: skip
-    """`per_prompt` images of every prompt, as a set with captions and provenance and without labels.
+    """`per_prompt` images of every prompt, as a set with captions and provenance and without labels; found in the store when it was painted before.
 
     Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it; a prompt that is given again
-    has further images. steps, guidance: 0 for the pipeline's own.
+    has further images. Killed, the same call goes on where it was. how: steps, guidance, negative, sampler, size (`How`). learnt: words that prompts
+    may hold, or a LoRA. blocked: words that no prompt may hold. judge: which images may be kept, uint8 [n, h, w, 3] to bool [n]; the others are painted
+    again. What a judge has looked at is not kept in the store.
     """
-    from mitate.generators.pipelines import Pipeline
+    from mitate.generators.learnt import Learnt
+    from mitate.generators.pipelines import How, Pipeline
 
     if not isinstance(pipeline, Pipeline):
         raise SettingError(f"{pipeline!r} draws classes, not prompts.", fix="use mi.generate(..., per_class=100)")
@@ -69,22 +87,100 @@ def paint(
         raise SettingError(f"{len(prompts)} prompts, {per_prompt} images of each: nothing to paint.", fix="give a prompt, and 1 or more images of each")
     if empty := sum(not prompt.strip() for prompt in prompts):
         raise SettingError(f"{empty} of {len(prompts)} prompts are empty.", fix="leave them out")
-    from mitate.codec import pixel_digest
-
+    check_words(prompts, blocked)
+    chosen = record(How, how, where="paint")
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
-    try:
-        seen: Counter[str] = Counter()
-        seeds = []
-        for text in texts:
-            seeds.append(seed_of("paint", seed, text, seen[text]))
-            seen[text] += 1
-    except UnicodeEncodeError as wrong:
-        raise SettingError(f"A prompt is no text ({wrong}).", fix="give prompts in UTF-8") from wrong
-    x = pipeline.paint(texts, seeds, steps=steps, guidance=guidance, negative=negative, progress=progress)
-    settings: dict[str, object] = {"steps": steps or pipeline.steps, "guidance": guidance or pipeline.guidance, "negative": negative, "seed": seed}
+    seeds = _seeds(texts, seed)
+    told = progress or Silent()
+    settings: dict[str, Any] = {**plain(chosen), "steps": chosen.steps or pipeline.steps, "guidance": chosen.guidance or pipeline.guidance, "seed": seed}
+    settings |= {"learnt": learnt.digest} if learnt else {}
+    settings |= {name: value for name, value in plain(pipeline.place).items() if value != getattr(type(pipeline.place)(), name)}
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        block_size = pipeline.batch_for(chosen.size or pipeline.size) * BLOCK
+        for start in range(0, len(texts), block_size):
+            rows = slice(start, start + block_size)
+
+            def made(rows: slice = rows) -> np.ndarray:
+                return pipeline.paint(texts[rows], seeds[rows], chosen, learnt=learnt or Learnt(), judge=judge, progress=_Part(told, rows.start, len(texts)))
+
+            block(checkpoint / f"x{start}.npy", made)
+            told.step(min(rows.stop, len(texts)), len(texts), "images")
+        parts = [np.load(checkpoint / f"x{start}.npy", allow_pickle=False) for start in range(0, len(texts), block_size)]
+        np.save(folder / "x.npy", np.concatenate(parts), allow_pickle=False)
+        return {"images": len(texts)}
+
+    if judge is not None:
+        x = pipeline.paint(texts, seeds, chosen, learnt=learnt or Learnt(), judge=judge, progress=told)
+    else:
+        asked = Asked("paint", VERSION, {**settings, "prompts": list(prompts), "per_prompt": per_prompt}, {"pipeline": pipeline.digest})
+        x = np.load((store or Store.find()).make(asked, build).path("x.npy"), allow_pickle=False)
     return ImageSet(
         name=Path(pipeline.name).resolve().name, classes=(), labels=(-1,) * len(texts), reader=ArrayReader(x),
         digests=tuple(pixel_digest(image) for image in x),
         names=tuple(str(i) for i in range(len(texts))), captions=tuple(texts), split="synthetic",
         provenance=Provenance("text-to-image", pipeline.digest, settings, (), tuple(seeds)),
     )  # fmt: skip
+
+
+def paint_classes(
+    pipeline: Pipeline, classes: Sequence[str], *, per_class: int, template: str = "", learnt: Learnt | None = None, **how: Any
+) -> ImageSet:  # fmt: skip
+    """`per_class` images of each class by a sentence for it, as a labelled set. template: with {label}, and with {style} where a style was learnt (default:
+    the pipeline's own). how: as for `paint`."""
+    from mitate.generators.text_to_image import WORD
+
+    word = next(iter(learnt.words.vectors)) if learnt is not None and learnt.words is not None else ""
+    template = template or (pipeline.styled if word else pipeline.template)
+    if "{label}" not in template or ("{style}" in template) != bool(word):
+        wanted = "{label} and {style}" if word else "{label}, and {style} only where a style was learnt"
+        raise SettingError(f"The template {template!r} does not go with this.", fix=f"write {wanted} into it")
+    if learnt is not None and learnt.words is not None and len(learnt.words.vectors) > 1:
+        known = {f"<style-{k}>" for k in range(len(classes))}
+        if set(learnt.words.vectors) != known:
+            raise SettingError("This style has a word for each class that it was learnt on.", fix="give --classes the folder it was learnt on")
+        sentences = [template.replace("{label}", in_words(c)).replace("{style}", f"<style-{k}>") for k, c in enumerate(classes)]
+    else:
+        sentences = [template.replace("{label}", in_words(c)).replace("{style}", word or WORD) for c in classes]
+    if len(set(sentences)) < len(sentences):
+        raise SettingError("Two classes have the same sentence.", fix="call their folders by different words")
+    images = paint(pipeline, sentences, per_prompt=per_class, learnt=learnt, **how)
+    return replace(images, classes=tuple(classes), labels=tuple(k for k in range(len(classes)) for _ in range(per_class)))
+
+
+def check_words(prompts: Sequence[str], blocked: Sequence[str]) -> None:
+    """SettingError for a prompt that holds a blocked word: as a whole word, in any case and width of its letters."""
+    for word in blocked:
+        if not (plain_word := _folded(word).strip()):
+            raise SettingError("A blocked word is empty.", fix="leave it out")
+        pattern = re.compile(rf"(?<!\w){re.escape(plain_word)}(?!\w)")
+        for prompt in prompts:
+            if pattern.search(_folded(prompt)):
+                raise SettingError(f"The prompt {prompt[:60]!r} holds the blocked word {word!r}.", fix="change the prompt, or the list of blocked words")
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _seeds(texts: Sequence[str], seed: int) -> list[int]:
+    """The seed of each image: by its prompt and how often that came before."""
+    seen: Counter[str] = Counter()
+    seeds = []
+    try:
+        for text in texts:
+            seeds.append(seed_of("paint", seed, text, seen[text]))
+            seen[text] += 1
+    except UnicodeEncodeError as wrong:
+        raise SettingError(f"A prompt is no text ({wrong}).", fix="give prompts in UTF-8") from wrong
+    return seeds
+
+
+class _Part:
+    """Progress of a part of the images, told as progress of all of them."""
+
+    def __init__(self, whole: Progress, before: int, total: int) -> None:
+        self.whole, self.before, self.total = whole, before, total
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        self.whole.step(self.before + done, self.total, note)

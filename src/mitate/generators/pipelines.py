@@ -1,9 +1,11 @@
 """Text-to-image pipelines: a diffusers folder as something that paints prompts, one seed an image.
 
-pipeline = open_pipeline("my-pipeline/")                      or "lab", for the one in weights/lab
+pipeline = open_pipeline("my-pipeline/")              or "lab", for the one in weights/lab, or owner/name on the Hugging Face hub
 pipeline.paint(["two red circles"], [7])                           uint8 [1, 32, 32, 3]
+pipeline.paint(prompts, seeds, How(steps=20, guidance=2, sampler="dpm++"))
 
-All noise of image i comes from seed i, and batches have one padded size, so an image does not depend on how many are asked for.
+All noise of image i comes from seed i, and batches have one padded size, so an image does not depend on how many are asked for. A prompt is read by
+the text encoder once, however many images of it are asked for.
 """
 
 from __future__ import annotations
@@ -11,25 +13,87 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.errors import DataError, JobError, MissingExtra, SettingError
+from mitate.generators.learnt import Learnt
+from mitate.generators.tokens import said
 from mitate.progress import Progress, Silent
-from mitate.runtime import quiet, torch_threads
-from mitate.settings import digest
+from mitate.runtime import quiet, seed_of, torch_threads
+from mitate.settings import QUIET, digest, suggest
 from mitate.store import file_digest
 
 LAB = Path(__file__).parent.parent / "weights" / "lab"
-BATCH = 16
+BATCH = 16  # images at once up to PIXELS of a side; above, fewer, so that memory stays about the same
+PIXELS = 128
 STEPS, GUIDANCE = 50, 7.5  # where neither caller nor folder names them: what diffusers takes
+TEMPLATE, STYLED = "A good photo of the {label}", "A {label} photo in the style of {style}"  # of arXiv 2403.19866
 LEAST_GUIDANCE = 1.0  # and there is none: the prompt alone
 LONGEST = 10**6  # tokens; a tokenizer without a limit names a larger one
+TRIES = 4  # seeds that an image is painted from before it is said that it cannot be
+
+SAMPLERS = {  # ours -> the class in diffusers, and what it is told beside the model's own noise schedule
+    "ddim": ("DDIMScheduler", {}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+ENCODED = {  # what `encode_prompt` gives, by the arguments it becomes; other classes read prompts themselves
+    "StableDiffusion": ("prompt_embeds", "negative_prompt_embeds"),
+    "StableDiffusionXL": ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
+}
+PRECISIONS = ("float32", "bfloat16", "float16")
+SAVINGS = ("", "slices", "offload")
+
+Judge = Callable[[np.ndarray], np.ndarray]  # of images uint8 [n, h, w, 3], bool [n]: whether each may be kept
+
+
+@dataclass(frozen=True)
+class How:
+    """How a pipeline paints; 0 and "" are the pipeline's own ways."""
+
+    steps: int = 0  # of the sampler
+    guidance: float = 0.0  # classifier-free; 1 is none; low ones give more varied images, which often train better classifiers
+    negative: str = ""  # what not to paint
+    sampler: str = field(default="", metadata=QUIET)  # one of SAMPLERS
+    size: int = field(default=0, metadata=QUIET)  # pixels of a side
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not math.isfinite(self.guidance) or (self.guidance and self.guidance < LEAST_GUIDANCE):
+            raise SettingError(f"steps={self.steps}, guidance={self.guidance:g} cannot be.", fix="give steps from 1, a guidance from 1, or 0 for the default")
+        if self.sampler and self.sampler not in SAMPLERS:
+            raise SettingError(f"There is no sampler {self.sampler!r}.", fix=suggest(self.sampler, SAMPLERS))
+        if self.size < 0:
+            raise SettingError(f"A size of {self.size} pixels cannot be.", fix="give the pixels of a side, or 0 for the pipeline's own")
+
+
+PLAIN, NOTHING = How(), Learnt()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pipeline runs. precision: of weights and work; saving: `slices` (attention and decoding in parts), `offload` (parts wait on the processor)."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+    saving: str = ""
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise SettingError(f"There is no precision {self.precision!r}.", fix=suggest(self.precision, PRECISIONS))
+        if self.saving not in SAVINGS:
+            raise SettingError(f"There is no way {self.saving!r} to save memory.", fix=suggest(self.saving, SAVINGS[1:]))
+        if not _has_device(self.device):
+            raise SettingError(f"There is no device {self.device!r} here.", fix="give cpu" + (", or cuda" if torch.cuda.is_available() else ""))
 
 
 @dataclass(frozen=True)
@@ -40,6 +104,9 @@ class Pipeline:
     folder: Path
     steps: int  # of the sampler, where none are asked for
     guidance: float  # classifier-free, where none is asked for; 1 is none
+    template: str = TEMPLATE  # of the prompt for a class, with {label}
+    styled: str = STYLED  # the same with {style}
+    place: Place = field(default_factory=Place)
 
     @cached_property
     def digest(self) -> str:
@@ -51,52 +118,81 @@ class Pipeline:
 
     @cached_property
     def loaded(self) -> Any:
-        """The diffusers pipeline, in float32 on the processor."""
-        return _load(self.folder)
+        """The diffusers pipeline, where it shall run."""
+        return _load(self.folder, self.place)
 
     @property
     def size(self) -> int:
         """Pixels of a side of what it paints."""
         pipeline = self.loaded
-        return int(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
+        net = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        return int(net.config.sample_size * pipeline.vae_scale_factor)  # type: ignore[union-attr]
+
+    def batch_for(self, size: int) -> int:
+        """Images that are painted at once at so many pixels: fixed by the size, so that bytes are."""
+        return max(1, BATCH * PIXELS**2 // max(PIXELS, size) ** 2)
 
     def paint(
-        self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int = 0, guidance: float = 0.0, negative: str = "", progress: Progress | None = None
-    ) -> np.ndarray:
-        """uint8 [n, size, size, 3], image i of prompt i and seed i. steps, guidance: 0 for the pipeline's own; negative: what not to paint."""
+        self, prompts: Sequence[str], seeds: Sequence[int], how: How = PLAIN, *, learnt: Learnt = NOTHING, judge: Judge | None = None, batch: int = 0,
+        progress: Progress | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """uint8 [n, size, size, 3], image i of prompt i and seed i.
+
+        learnt: words that the prompts may hold, or a LoRA. judge: says what may be kept; what it or the pipeline's own safety checker refuses is painted again
+        from further seeds, `seed_of("again", seed, try)`; JobError after TRIES of them. batch: images at once (0: by size); another batch may move
+        single values by one grey level.
+        """
         if len(prompts) != len(seeds):
             raise SettingError(f"{len(prompts)} prompts have {len(seeds)} seeds.", fix="give one seed a prompt")
-        if steps < 0 or not math.isfinite(guidance) or (guidance and guidance < LEAST_GUIDANCE):
-            raise SettingError(f"steps={steps}, guidance={guidance:g} cannot be.", fix="give steps from 1, a guidance from 1, or 0 for the default")
-        import torch
-
-        self._check_lengths([*dict.fromkeys(prompts), negative])
-        told, parts = progress or Silent(), []
-        how = self._taken(
-            {"num_inference_steps": steps or self.steps, "guidance_scale": guidance or self.guidance}, asked={"guidance_scale"} if guidance else set()
+        size, told = how.size or self.size, progress or Silent()
+        batch = batch or self.batch_for(size)
+        x = np.zeros((len(prompts), size, size, 3), np.uint8)
+        if not len(prompts):
+            return x
+        with torch_threads(), learnt.on(self.loaded) as written, self._sampler(how.sampler):
+            texts = [said(p, written) for p in prompts]
+            self._check_lengths([*dict.fromkeys(texts), how.negative])
+            brush = _Brush(self, how, size, batch)
+            brush.read(list(dict.fromkeys(texts)))
+            todo = list(range(len(texts)))
+            for again in range(TRIES):
+                mine = [int(seeds[i]) if not again else seed_of("again", int(seeds[i]), again) for i in todo]
+                refused = []
+                for start in range(0, len(todo), batch):
+                    rows = todo[start : start + batch]
+                    made, allowed = brush.paint([texts[i] for i in rows], mine[start : start + batch])
+                    x[rows] = made
+                    kept = allowed if judge is None else allowed & _verdicts(judge, made)
+                    refused += [i for i, ok in zip(rows, kept.tolist(), strict=True) if not ok]
+                    told.step(len(texts) - len(todo) + start + len(rows), len(texts), "images")
+                if not (todo := refused):
+                    return x
+        raise JobError(
+            f"{len(todo)} of {len(prompts)} images were refused by the content filter {TRIES} times, the first of the prompt {prompts[todo[0]][:60]!r}.",
+            fix="change the prompt, or the filter",
         )
-        if negative:
-            how |= self._taken({"negative_prompt": [negative] * BATCH}, asked={"negative_prompt"})
-        with torch_threads():
-            for start in range(0, len(prompts), BATCH):
-                some = list(prompts[start : start + BATCH])
-                chances = [torch.Generator().manual_seed(int(s) % 2**63) for s in seeds[start : start + BATCH]]
-                short = BATCH - len(some)
-                chances += [torch.Generator().manual_seed(0) for _ in range(short)]
-                try:
-                    made = self.loaded(prompt=some + [""] * short, generator=chances, output_type="np", **how).images
-                except ValueError as wrong:
-                    raise SettingError(f"{self.name} does not paint so ({str(wrong).splitlines()[0]}).", fix="change the steps or the guidance") from wrong
-                parts.append(np.rint(made[: BATCH - short] * 255).astype(np.uint8))
-                told.step(start + len(some), len(prompts))
-        return np.concatenate(parts) if parts else np.zeros((0, self.size, self.size, 3), np.uint8)
 
-    def _taken(self, values: dict[str, Any], *, asked: set[str]) -> dict[str, Any]:
-        """The arguments that this class of pipeline takes; SettingError for one that was asked for and is not among them."""
-        known = inspect.signature(type(self.loaded).__call__).parameters
-        if missing := sorted(asked - set(known)):
-            raise SettingError(f"{type(self.loaded).__name__} has no {missing[0]}.", fix="leave it out")
-        return {name: value for name, value in values.items() if name in known}
+    def _sampler(self, name: str) -> Any:
+        """A context in which the pipeline samples so."""
+        from contextlib import contextmanager
+
+        @contextmanager
+        def other() -> Any:
+            own = self.loaded.scheduler
+            if name:
+                import diffusers
+
+                kind, told = SAMPLERS[name]
+                try:
+                    self.loaded.scheduler = getattr(diffusers, kind).from_config(own.config, **told)
+                except (ValueError, TypeError, NotImplementedError) as wrong:
+                    raise SettingError(f"{self.name} cannot be sampled by {name} ({str(wrong).splitlines()[0]}).", fix="leave the sampler out") from wrong
+            try:
+                yield
+            finally:
+                self.loaded.scheduler = own
+
+        return other()
 
     def _check_lengths(self, prompts: Sequence[str]) -> None:
         """SettingError for a prompt of which the model would read a part only."""
@@ -104,9 +200,67 @@ class Pipeline:
         most = getattr(words, "model_max_length", 0)
         if not callable(words) or not 0 < most < LONGEST:
             return
-        for prompt, tokens in zip(prompts, words(list(prompts), verbose=False).input_ids, strict=True):
+        convert = getattr(self.loaded, "maybe_convert_prompt", None)
+        whole = [convert(p, words) if convert else p for p in prompts]  # with every vector of a learned word
+        for prompt, tokens in zip(prompts, words(whole, verbose=False).input_ids, strict=True):
             if len(tokens) > most:
                 raise SettingError(f"The prompt {prompt[:40]!r} has {len(tokens)} tokens; {self.name} reads {most}.", fix="shorten it")
+
+
+class _Brush:
+    """One way of painting: arguments that all batches share, and the prompts as they were read."""
+
+    def __init__(self, pipeline: Pipeline, how: How, size: int, batch: int) -> None:
+        self.pipeline, self.batch, self.negative = pipeline, batch, how.negative
+        guidance = how.guidance or pipeline.guidance
+        values: dict[str, Any] = {"num_inference_steps": how.steps or pipeline.steps, "guidance_scale": guidance}
+        if how.size:
+            values |= {"height": size, "width": size}
+        self.how = self._taken(values, asked={"guidance_scale"} if how.guidance else set())
+        self.guided = guidance > LEAST_GUIDANCE
+        self.rows: dict[str, tuple[torch.Tensor | None, ...]] = {}
+        kind = type(pipeline.loaded).__name__.removesuffix("Pipeline")
+        self.names = ENCODED.get(kind, ())
+        if how.negative and not self.names:
+            self.how |= self._taken({"negative_prompt": [how.negative] * batch}, asked={"negative_prompt"})
+
+    def read(self, prompts: Sequence[str]) -> None:
+        """Let the text encoders read every prompt, once, in batches of one size."""
+        if not self.names:
+            return
+        encode, device = self.pipeline.loaded.encode_prompt, self.pipeline.loaded._execution_device
+        with torch.inference_mode():
+            for start in range(0, len(prompts), self.batch):
+                some = list(prompts[start : start + self.batch])
+                padded = some + [""] * (self.batch - len(some))
+                told = {"prompt": padded, "device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": self.guided}
+                found = encode(**told, negative_prompt=[self.negative] * self.batch if self.guided and self.negative else None)
+                for i, prompt in enumerate(some):
+                    self.rows[prompt] = tuple(part[i] if part is not None else None for part in found)
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """At most a batch of images, uint8 [n, size, size, 3], and which of them the pipeline's own checker lets pass, bool [n]."""
+        short = self.batch - len(prompts)
+        chances = [torch.Generator().manual_seed(s % 2**63) for s in [*seeds, *[0] * short]]
+        padded = [*prompts, *[prompts[-1]] * short]
+        words: dict[str, Any] = {"prompt": padded}
+        if self.names:
+            parts = zip(self.names, zip(*(self.rows[p] for p in padded), strict=True), strict=True)
+            words = {name: torch.stack(rows) for name, rows in parts if rows[0] is not None}
+        try:
+            made = self.pipeline.loaded(**words, generator=chances, output_type="np", **self.how)
+        except ValueError as wrong:
+            raise SettingError(f"{self.pipeline.name} does not paint so ({str(wrong).splitlines()[0]}).", fix="change the steps or the guidance") from wrong
+        flagged = getattr(made, "nsfw_content_detected", None) or [False] * self.batch
+        x = np.rint(made.images[: len(prompts)] * 255).astype(np.uint8)
+        return x, ~np.array(flagged[: len(prompts)], dtype=bool)
+
+    def _taken(self, values: dict[str, Any], *, asked: set[str]) -> dict[str, Any]:
+        """The arguments that this class of pipeline takes; SettingError for one that was asked for and is not among them."""
+        known = inspect.signature(type(self.pipeline.loaded).__call__).parameters
+        if missing := sorted(asked - set(known)):
+            raise SettingError(f"{type(self.pipeline.loaded).__name__} has no {missing[0]}.", fix="leave it out")
+        return {name: value for name, value in values.items() if name in known}
 
 
 def is_pipeline(folder: Path) -> bool:
@@ -117,33 +271,56 @@ def is_pipeline(folder: Path) -> bool:
         return False
 
 
-def open_pipeline(source: str | Path) -> Pipeline:
-    """The pipeline in a folder, or ours by the name `lab`. DataError where there is none."""
+def is_hub_name(name: str) -> bool:
+    """Whether the name can only be one of the Hugging Face hub: owner/name, and no folder of that name here."""
+    owner, slash, rest = name.partition("/")
+    return bool(slash and owner and rest and "/" not in rest and not set(name) & set("\\: ") and owner not in (".", "..", "~") and not Path(name).exists())
+
+
+def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
+    """The pipeline in a folder, ours by the name `lab`, or one of the hub by owner/name (fetched, or found in its cache). DataError where there is none."""
     folder = LAB if str(source) == "lab" else Path(source)
     if folder == LAB and not is_pipeline(folder):
         raise DataError("The lab's text-to-image model is in training and does not come with this version.", fix="give a folder that diffusers saved")
+    if not is_pipeline(folder) and is_hub_name(str(source)):
+        folder = _fetch(str(source))
     if not is_pipeline(folder):
         raise DataError(f"{folder} holds no pipeline (a model_index.json).", fix='give a folder that diffusers saved, or "lab"')
-    facts = {"steps": STEPS, "guidance": GUIDANCE}
+    facts: dict[str, Any] = {"steps": STEPS, "guidance": GUIDANCE, "template": TEMPLATE, "styled": STYLED}
     try:
         if (folder / "mitate.json").is_file():
             facts |= dict(json.loads((folder / "mitate.json").read_text(encoding="utf-8")).items())
         steps, guidance = int(facts["steps"]), float(facts["guidance"])
         if steps < 1 or not guidance >= LEAST_GUIDANCE:
             raise ValueError(f"steps {steps}, guidance {guidance:g}")
+        template, styled = str(facts["template"]), str(facts["styled"])
+        if "{label}" not in template or not all(part in styled for part in ("{label}", "{style}")):
+            raise ValueError(f"template {template!r}, styled {styled!r}")
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
         raise DataError(f"{folder / 'mitate.json'} is not the defaults of a pipeline ({wrong}).", fix="correct it, or delete it") from wrong
-    return Pipeline(str(source), folder, steps, guidance)
+    return Pipeline(str(source), folder, steps, guidance, template, styled, place or Place())
 
 
-def _load(folder: Path) -> Any:
+def _fetch(name: str) -> Path:
+    """The folder of a pipeline of the hub: its safetensors, settings and tokenizers, and nothing that could run."""
+    try:
+        with quiet():
+            from huggingface_hub import snapshot_download
+    except ImportError as wrong:
+        raise MissingExtra.of("huggingface_hub", "diffusion", "A pipeline of the hub") from wrong
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"], ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+    except Exception as wrong:  # no network, no such name, no right to it: whatever the hub's client raises
+        told = str(wrong).strip().splitlines() or [type(wrong).__name__]
+        raise DataError(f"There is no folder {name}, and the hub gives no pipeline of that name ({told[0]}).", fix="check the name and the network") from wrong
+
+
+def _load(folder: Path, place: Place) -> Any:
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     named = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0]]
     if missing := [name for name in named if not (folder / name).is_dir()]:
         raise DataError(f"{folder} cannot be opened as a pipeline: it has no {missing[0]}.", fix="copy the folder whole")
     try:
-        import torch
-
         with quiet():
             from diffusers import AutoPipelineForText2Image
     except ImportError as wrong:
@@ -151,10 +328,34 @@ def _load(folder: Path) -> Any:
     with quiet():
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+                folder, torch_dtype=getattr(torch, place.precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
             told = str(wrong).strip().splitlines() or [type(wrong).__name__]
             raise DataError(f"{folder} cannot be opened as a pipeline ({told[0]}).", fix="give a folder that diffusers saved as safetensors") from wrong
     pipeline.set_progress_bar_config(disable=True)
+    if place.saving == "offload":
+        pipeline.enable_model_cpu_offload(device=place.device)
+    else:
+        pipeline.to(place.device)
+    if place.saving == "slices":
+        pipeline.enable_attention_slicing()
+        pipeline.vae.enable_slicing()
     return pipeline
+
+
+def _has_device(name: str) -> bool:
+    try:
+        kind = torch.device(name)
+    except RuntimeError:
+        return False
+    if kind.type == "cuda":
+        return torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count()
+    return kind.type == "cpu" or (kind.type == "mps" and torch.backends.mps.is_available())
+
+
+def _verdicts(judge: Judge, x: np.ndarray) -> np.ndarray:
+    found = np.asarray(judge(x))
+    if found.shape != (len(x),) or found.dtype != np.bool_:
+        raise SettingError(f"The content filter gave {found.dtype} {list(found.shape)} for {len(x)} images.", fix="let it give one true or false an image")
+    return found

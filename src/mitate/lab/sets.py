@@ -17,6 +17,7 @@ import numpy as np
 
 from mitate.codec import pixel_digest
 from mitate.errors import DataError
+from mitate.generator import in_words
 from mitate.images import ArrayReader, ImageSet
 from mitate.lab.captions import SAYABLE, caption
 from mitate.lab.drawing import draw
@@ -55,7 +56,7 @@ def by_class_words(images: ImageSet, *, template: str = TEMPLATE, words: Mapping
         raise DataError(f"The template {template!r} has no place for the class.", fix='write {label} into it: "a picture of a {label}"')
     if any(k < 0 for k in images.labels):
         raise DataError(f"{sum(k < 0 for k in images.labels)} of {len(images)} images have no label.", fix="put images into one folder a class")
-    called = [(words or {}).get(name, name.replace("-", " ").replace("_", " ").lower()) for name in images.classes]
+    called = [(words or {}).get(name, in_words(name)) for name in images.classes]
     return replace(images, captions=tuple(template.replace("{label}", called[k]) for k in images.labels))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,24 @@ def source_of(name: str, *, train: ImageSet, shape: tuple[int, int, int], test: 
         raise SettingError("The generator folder needs a path.", fix="write it as folder:PATH")
     if name.startswith(PLACE):
         return _outside(name, train.classes, shape, test, held, store)
+    if name == "text-to-image":
+        raise SettingError("A text-to-image generator needs its model.", fix="name lab, a folder that diffusers saved, or owner/name of the hub")
+    if (paints := _painter(name, train.classes)) is not None:
+        return Source({"kind": "text-to-image", "options": plain(paints)})
     if name in registry.names("generator"):
         kind = registry.find("generator", name)
         return Source({"kind": name, "options": plain(kind.default_for(shape, len(train)) if hasattr(kind, "default_for") else kind())})
     return Source(_kept(name, train.classes, shape, [test, *held], store))
+
+
+def _painter(name: str, classes: tuple[str, ...]) -> Any:
+    """The text-to-image generator behind a name like lab+style, or None."""
+    if "/" not in name and not name.startswith("lab") and not Path(name.partition("+")[0].partition("@")[0]).is_dir():
+        return None  # so that diffusers is not imported for a name that cannot be one
+    from mitate.generators.text_to_image import TextToImage, named
+
+    found = named(name)
+    return None if found is None else TextToImage.of(found[0], classes, style=found[1], guidance=found[2])
 
 
 def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unseen: Sequence[ImageSet], store: Store) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""Dataset style inversion: the vectors of one word, learnt under a frozen text-to-image model so that a sentence with it paints a set's own look.
+
+One word for the whole set, with the class in the sentence ("A rust photo in the style of <leaves>"), so the word explains what the class does not (Li et al.
+2024, arXiv 2403.19866; after textual inversion, Gal et al. 2023). Only its vectors move: they are put in where the word stands. With `each_class` every class
+has a word of its own, the dearer rival.
+
+The loss is the model's own on the training images. Steps are spread evenly over noise levels; every look at the selection split asks with the same noise, so
+that looks differ by the vectors alone, and the best look is kept. `Lora` is the other rival: low-rank changes of the attention, learnt by the same loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mitate.codec import resize
+from mitate.errors import SettingError
+from mitate.fitting import Log, Schedule, optimise
+from mitate.generators.tokens import Words, readers, said, spoken, start_vectors
+from mitate.progress import Progress
+from mitate.runtime import seed_of
+
+ENCODED = 16  # images encoded at once
+LOOKS = 96  # (image, time) pairs that a look at the selection split asks about
+RANGES = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True)
+class Told:
+    """Images with the sentence of each: x uint8 [n, h, w, c], classes int64 [n], and the sentence of each class."""
+
+    x: np.ndarray
+    y: np.ndarray
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how fast is learnt. rate: of a step, in spreads of the model's own table of vectors."""
+
+    steps: int
+    batch: int
+    rate: float
+    checks: int
+    patience: int
+
+
+class Denoising:
+    """The loss of a frozen pipeline: what it says of noisy images and their sentences. SettingError for a model whose loss is not known here."""
+
+    def __init__(self, pipeline: Any, *, size: int) -> None:
+        unet = getattr(pipeline, "unet", None)
+        kind = getattr(pipeline.scheduler.config, "prediction_type", "epsilon")
+        if unet is None or kind not in RANGES or not hasattr(pipeline, "vae"):
+            raise SettingError(f"A style cannot be learnt on a {type(pipeline).__name__} yet.", fix="give a Stable Diffusion 1, 2 or XL pipeline, or lab")
+        from diffusers import DDPMScheduler
+
+        self.pipeline, self.unet, self.kind, self.size = pipeline, unet, kind, size
+        self.noising = DDPMScheduler.from_config(pipeline.scheduler.config)
+        self.times = int(self.noising.config.num_train_timesteps)
+        self.xl = "XL" in type(pipeline).__name__
+        for part in (unet, pipeline.vae, *(encoder for _, _, encoder in readers(pipeline))):
+            part.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def latents(self, x: np.ndarray) -> Tensor:
+        """float32 [n, channels, h, w] of uint8 [n, h, w, c] images, at the pipeline's size."""
+        vae, parts = self.pipeline.vae, []
+        for start in range(0, len(x), ENCODED):
+            some = np.stack([resize(image, self.size, 3) for image in x[start : start + ENCODED]])
+            pixels = torch.from_numpy(some).permute(0, 3, 1, 2).to(vae.dtype) / 127.5 - 1
+            z = vae.encode(pixels.to(vae.device)).latent_dist.mean - (getattr(vae.config, "shift_factor", None) or 0.0)
+            parts.append((z * vae.config.scaling_factor).float())
+        return torch.cat(parts)
+
+    def errors(self, z: Tensor, sentences: Sequence[str], t: Tensor, noise: Tensor) -> Tensor:
+        """Mean squared error of each noisy image, [n]; gradients reach the vectors of words in the sentences."""
+        words = list(dict.fromkeys(sentences))
+        at = torch.tensor([words.index(s) for s in sentences])
+        device, dtype = self.unet.device, self.unet.dtype
+        found = self.pipeline.encode_prompt(prompt=words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+        states, more = found[0][at], {}
+        if self.xl:
+            ids = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], dtype=dtype, device=device).expand(len(at), -1)
+            more = {"added_cond_kwargs": {"text_embeds": found[2][at], "time_ids": ids}}
+        noisy = self.noising.add_noise(z, noise, t).to(device, dtype)
+        seen = self.unet(noisy, t.to(device), encoder_hidden_states=states, **more).sample.float()
+        target = {"epsilon": noise, "sample": z}.get(self.kind)
+        target = self.noising.get_velocity(z, noise, t) if target is None else target
+        return (seen - target.to(seen)).square().flatten(1).mean(1)
+
+
+def invert(
+    pipeline: Any, train: Told, selection: Told, effort: Effort, *, words: Sequence[str], start: str, vectors: int, size: int, seed: int, checkpoint: Path,
+    progress: Progress,
+) -> tuple[Words, Log]:  # fmt: skip
+    """The words, learnt, and the log of the fit. words: one, in every sentence, or one for each class. start: a plain word that they begin as."""
+    loss = Denoising(pipeline, size=size)
+    module = _Vectors(pipeline, words, start=start, k=vectors)
+    with spoken(pipeline, module.given) as written:
+        lines = {role: [said(s, written) for s in told.sentences] for role, told in (("train", train), ("selection", selection))}
+        spread = float(np.mean([encoder.get_input_embeddings().weight.float().std() for _, _, encoder in readers(pipeline)]))  # type: ignore[operator]
+        log = _learn(loss, module, train, selection, lines, effort, lr=effort.rate * spread, seed=seed, checkpoint=checkpoint, progress=progress)
+    return module.learnt, log
+
+
+def untrained(pipeline: Any, *, words: Sequence[str], start: str, vectors: int) -> Words:
+    """The words as they are before any step: the control, which has the sentence and not the style."""
+    return _Vectors(pipeline, words, start=start, k=vectors).learnt
+
+
+def tune(
+    pipeline: Any, train: Told, selection: Told, effort: Effort, *, rank: int, size: int, seed: int, checkpoint: Path, progress: Progress
+) -> tuple[dict[str, Tensor], Log]:
+    """Low-rank changes of the U-Net's attention (Hu et al. 2022), learnt by the same loss and looks: as `load_lora_weights` takes them."""
+    try:
+        from peft import LoraConfig
+        from peft.utils import get_peft_model_state_dict
+    except ImportError as wrong:
+        from mitate.errors import MissingExtra
+
+        raise MissingExtra.of("peft", "diffusion", "A LoRA") from wrong
+    loss = Denoising(pipeline, size=size)
+    torch.manual_seed(seed_of("lora", seed))
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"])
+    pipeline.unet.add_adapter(config, adapter_name="mitate")
+    try:
+        lines = {"train": list(train.sentences), "selection": list(selection.sentences)}
+        module = _Changes(pipeline.unet)
+        log = _learn(loss, module, train, selection, lines, effort, lr=effort.rate, seed=seed, checkpoint=checkpoint, progress=progress)
+        found = {f"unet.{k}": v.detach().clone() for k, v in get_peft_model_state_dict(pipeline.unet, adapter_name="mitate").items()}
+    finally:
+        pipeline.unet.delete_adapters("mitate")
+    return found, log
+
+
+# how both are learnt --------------------------------------------------------------------------------------------------
+
+
+def _learn(
+    loss: Denoising, module: nn.Module, train: Told, selection: Told, lines: Mapping[str, Sequence[str]], effort: Effort, *, lr: float, seed: int,
+    checkpoint: Path, progress: Progress,
+) -> Log:  # fmt: skip
+    z, y, batch = loss.latents(train.x), train.y, effort.batch
+    look = _look(loss, loss.latents(selection.x), selection.y, lines["selection"], batch) if len(selection.x) else None
+
+    def batch_loss(_: nn.Module, step: int) -> Tensor:
+        rows = torch.randint(len(z), (batch,))
+        t = ((torch.arange(batch) + torch.rand(batch)) / batch * loss.times).long().clamp(max=loss.times - 1)  # spread evenly
+        return loss.errors(z[rows], [lines["train"][int(y[i])] for i in rows], t, torch.randn_like(z[rows])).mean()
+
+    schedule = Schedule(effort.steps, lr, warmup=min(20, effort.steps // 10), clip=0.0, beta2=0.99)
+    every = max(1, effort.steps // effort.checks)
+    return optimise(
+        module, batch_loss, schedule, seed=seed, validate=look, validate_every=every, patience=effort.patience, checkpoint=checkpoint, progress=progress
+    )
+
+
+def _look(loss: Denoising, z: Tensor, y: np.ndarray, lines: Sequence[str], batch: int) -> Callable[[nn.Module], float]:
+    """The loss on the selection split, with the same images, times and noise at every look."""
+    n = max(len(z), LOOKS)
+    chance = torch.Generator().manual_seed(seed_of("look"))
+    rows = torch.arange(n) % len(z)
+    t = ((torch.randperm(n, generator=chance) + 0.5) / n * loss.times).long()
+    noise = torch.randn(n, *z.shape[1:], generator=chance)
+
+    def look(_: nn.Module) -> float:
+        parts = [slice(i, i + batch) for i in range(0, n, batch)]
+        found = [loss.errors(z[rows[p]], [lines[int(y[i])] for i in rows[p]], t[p], noise[p]) for p in parts]
+        return float(torch.cat(found).mean())
+
+    return look
+
+
+class _Vectors(nn.Module):
+    """The vectors of each word, for each text encoder."""
+
+    def __init__(self, pipeline: Any, words: Sequence[str], *, start: str, k: int) -> None:
+        super().__init__()
+        begun = start_vectors(pipeline, word=start, k=k)
+        self.words = tuple(words)
+        self.vectors = nn.ParameterList([nn.Parameter(v.clone()) for _ in words for v in begun])
+        self.encoders = len(begun)
+
+    @property
+    def given(self) -> dict[str, list[Tensor]]:
+        return {w: list(self.vectors[i * self.encoders : (i + 1) * self.encoders]) for i, w in enumerate(self.words)}
+
+    @property
+    def learnt(self) -> Words:
+        return Words({w: tuple(v.detach().float().cpu().numpy().copy() for v in vectors) for w, vectors in self.given.items()})
+
+
+class _Changes(nn.Module):
+    """The trainable tensors of a U-Net, alone, as something that `optimise` trains and keeps."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.tensors = nn.ParameterList([p for p in unet.parameters() if p.requires_grad])
