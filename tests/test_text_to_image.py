@@ -325,11 +325,11 @@ def test_painting_goes_on_after_a_kill(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Pipeline, "paint", counted)
     killing = True
     with pytest.raises(KeyboardInterrupt):
-        mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1)
+        mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1, workers=0)
     killing = False
-    images = mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1)
+    images = mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1, workers=0)
     assert len(images) == 100 and asked == [64, 36]
-    assert mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1).digests == images.digests and asked == [64, 36]
+    assert mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1, workers=0).digests == images.digests and asked == [64, 36]
 
 
 # styles by name ---------------------------------------------------------------------------------------------------------
@@ -475,3 +475,23 @@ def test_a_pilot_plans_a_model_with_its_controls(folder: Path) -> None:
     assert [sizes[name]["options"]["style"] for name in sizes] == ["none", "untrained", "learnt"]
     assert all(sizes[name]["options"]["words"] == [str(k) for k in range(10)] for name in sizes)
     assert [sizes[name]["options"]["steps"] == 1 for name in sizes] == [True, True, False]
+
+
+@pytest.mark.slow
+def test_workers_paint_the_same_bytes_as_this_process(folder: Path, tmp_path: Path) -> None:
+    pipeline, found = open_pipeline(folder), []
+    words = Learnt(Words({"<style>": (np.random.default_rng(0).normal(size=(1, 16)).astype(np.float32),)}))
+    for workers in (0, 2):
+        store = mi.Store(tmp_path / f"store{workers}")
+        found.append(mi.paint(pipeline, ["a leaf, <style>"], per_prompt=150, steps=1, learnt=words, workers=workers, store=store).digests)
+    assert found[0] == found[1]
+
+
+def test_painted_images_are_known_when_they_come_back(folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    images = mi.paint(open_pipeline(folder), ["a leaf"], per_prompt=3, steps=2)
+    (tmp_path / "back").mkdir()
+    for i in range(3):
+        Image.fromarray(images.reader.read(i)).save(tmp_path / "back" / f"{i}.png")
+    assert len(mi.scan(str(tmp_path / "back")).found) == 3

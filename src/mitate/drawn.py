@@ -22,7 +22,7 @@ from mitate.progress import Progress
 from mitate.store import Entry, Store
 
 DRAWN = 200  # images of each class that a generator without stored samples draws
-SETS = ("sample", "align")  # verbs whose results are synthetic images
+SETS = ("sample", "align", "paint")  # verbs whose results are synthetic images
 
 
 def known_sets(store: Store) -> list[Known]:
@@ -71,13 +71,16 @@ def _known(entry: Entry, asked: dict[str, Any], store: Store, names: dict[str, s
     rows = tuple(Row(name=f"{classes[k]}/{i}", stamp=Stamp(f"{path.resolve()}#{i}", stat.st_size, stat.st_mtime_ns)) for i, k in enumerate(labels.tolist()))
     source = _generator_of(asked, store)
     name = names.get(source, source[:12]) if source else entry.digest[:12]
-    name += f" seed {asked['settings'].get('seed', 0)}" if asked["verb"] == "sample" else " aligned"
+    if asked["verb"] == "paint":
+        name = f"{Path(asked['settings']['model']).name} {entry.digest[:12]}"
+    else:
+        name += f" seed {asked['settings'].get('seed', 0)}" if asked["verb"] == "sample" else " aligned"
     return Known(name, Listing(name, rows, ArrayReader(x)), _originals(source, store))
 
 
 def _generator_of(asked: dict[str, Any], store: Store) -> str:
     """The digest of the generator that a stored set comes from, or "" where the store no longer tells."""
-    if asked["verb"] == "sample":
+    if asked["verb"] != "align":
         return str(asked["inputs"].get("generator", ""))
     entry = store.folder_of(str(asked["inputs"].get("synthetic", "")))
     return str(_asked(entry).get("inputs", {}).get("generator", ""))

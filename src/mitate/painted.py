@@ -19,24 +19,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mitate.codec import pixel_digest
+from mitate.engine import Engine
 from mitate.errors import SettingError
 from mitate.generator import in_words
 from mitate.images import ArrayReader, ImageSet, Provenance
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
 from mitate.settings import plain, record
-from mitate.store import Asked, Store
-from mitate.verbs import block
+from mitate.store import Entry, Store
+from mitate.study import Job
+from mitate.verbs import VERBS, keep_learnt
 
 if TYPE_CHECKING:
     from mitate.captioners.writers import Captioner
     from mitate.fitted import Fitted
     from mitate.generators.learnt import Learnt
-    from mitate.generators.pipelines import Judge, Pipeline
+    from mitate.generators.pipelines import How, Judge, Pipeline
 
 OURS = "lab"
-VERSION = 1  # of what `paint` makes
-BLOCK = 4  # batches between two checkpoints
+BLOCK = 4  # batches of a job
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -69,14 +70,14 @@ def load_captioner(name: str) -> Captioner:
 
 def paint(
     pipeline: Pipeline, prompts: Sequence[str], *, per_prompt: int = 1, seed: int = 0, learnt: Learnt | None = None, blocked: Sequence[str] = (),
-    judge: Judge | None = None, store: Store | None = None, progress: Progress | None = None, **how: Any,
+    judge: Judge | None = None, workers: int | None = None, store: Store | None = None, progress: Progress | None = None, **how: Any,
 ) -> ImageSet:  # fmt: skip
     """`per_prompt` images of every prompt, as a set with captions and provenance and without labels; found in the store when it was painted before.
 
-    Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it; a prompt that is given again
-    has further images. Killed, the same call goes on where it was. how: steps, guidance, negative, sampler, size (`How`). learnt: words that prompts
-    may hold, or a LoRA. blocked: words that no prompt may hold. judge: which images may be kept, uint8 [n, h, w, 3] to bool [n]; the others are painted
-    again. What a judge has looked at is not kept in the store.
+    Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it, nor which worker paints it; a prompt
+    that is given again has further images. Killed, the same call goes on where it was. how: steps, guidance, negative, sampler, size (`How`). learnt: words
+    that prompts may hold, or a LoRA. blocked: words that no prompt may hold. judge: which images may be kept, uint8 [n, h, w, 3] to bool [n]; the others
+    are painted again, and nothing of it is kept in the store. workers: processes (default: one a core, on a processor).
     """
     from mitate.generators.learnt import Learnt
     from mitate.generators.pipelines import How, Pipeline
@@ -88,39 +89,49 @@ def paint(
     if empty := sum(not prompt.strip() for prompt in prompts):
         raise SettingError(f"{empty} of {len(prompts)} prompts are empty.", fix="leave them out")
     check_words(prompts, blocked)
-    chosen = record(How, how, where="paint")
+    chosen, told = record(How, how, where="paint"), progress or Silent()
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
     seeds = _seeds(texts, seed)
-    told = progress or Silent()
-    settings: dict[str, Any] = {**plain(chosen), "steps": chosen.steps or pipeline.steps, "guidance": chosen.guidance or pipeline.guidance, "seed": seed}
-    settings |= {"learnt": learnt.digest} if learnt else {}
-    settings |= {name: value for name, value in plain(pipeline.place).items() if value != getattr(type(pipeline.place)(), name)}
-
-    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
-        block_size = pipeline.batch_for(chosen.size or pipeline.size) * BLOCK
-        for start in range(0, len(texts), block_size):
-            rows = slice(start, start + block_size)
-
-            def made(rows: slice = rows) -> np.ndarray:
-                return pipeline.paint(texts[rows], seeds[rows], chosen, learnt=learnt or Learnt(), judge=judge, progress=_Part(told, rows.start, len(texts)))
-
-            block(checkpoint / f"x{start}.npy", made)
-            told.step(min(rows.stop, len(texts)), len(texts), "images")
-        parts = [np.load(checkpoint / f"x{start}.npy", allow_pickle=False) for start in range(0, len(texts), block_size)]
-        np.save(folder / "x.npy", np.concatenate(parts), allow_pickle=False)
-        return {"images": len(texts)}
-
+    pipeline.check(texts, chosen, learnt or Learnt())
     if judge is not None:
         x = pipeline.paint(texts, seeds, chosen, learnt=learnt or Learnt(), judge=judge, progress=told)
     else:
-        asked = Asked("paint", VERSION, {**settings, "prompts": list(prompts), "per_prompt": per_prompt}, {"pipeline": pipeline.digest})
-        x = np.load((store or Store.find()).make(asked, build).path("x.npy"), allow_pickle=False)
+        x = _in_blocks(pipeline, texts, seeds, chosen, learnt, store or Store.find(), workers, told)
+    settings: dict[str, Any] = {**plain(chosen), "steps": chosen.steps or pipeline.steps, "guidance": chosen.guidance or pipeline.guidance, "seed": seed}
     return ImageSet(
         name=Path(pipeline.name).resolve().name, classes=(), labels=(-1,) * len(texts), reader=ArrayReader(x),
         digests=tuple(pixel_digest(image) for image in x),
         names=tuple(str(i) for i in range(len(texts))), captions=tuple(texts), split="synthetic",
-        provenance=Provenance("text-to-image", pipeline.digest, settings, (), tuple(seeds)),
+        provenance=Provenance("text-to-image", pipeline.digest, settings, (learnt.digest,) if learnt else (), tuple(seeds)),
     )  # fmt: skip
+
+
+def _in_blocks(
+    pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, workers: int | None, told: Progress
+) -> np.ndarray:
+    """The images as jobs of BLOCK batches, uint8 [n, h, w, 3]: each is kept as soon as it is painted."""
+    size = BLOCK * pipeline.batch_for(how.size or pipeline.size)
+    inputs = {"learnt": keep_learnt(store, learnt)} if learnt else {}
+    common = {"model": str(pipeline.folder), "weights": pipeline.digest, "place": plain(pipeline.place), "how": plain(how)}
+    jobs = []
+    for start in range(0, len(texts), size):
+        some = texts[start : start + size]
+        sentences = list(dict.fromkeys(some))
+        rows = [[sentences.index(text), s] for text, s in zip(some, seeds[start : start + size], strict=True)]
+        jobs.append(Job(f"paint/{start}", "paint", VERBS["paint"].version, {**common, "sentences": sentences, "rows": rows}, inputs))
+    there = sum(store.get(job.asked) is not None for job in jobs)
+    if len(jobs) - there < 2 or pipeline.place.device != "cpu":
+        workers = 0
+    done = 0
+
+    def tell(job: Job, entry: Entry, reused: bool) -> None:
+        nonlocal done
+        done += len(job.settings["rows"])
+        told.step(done, len(texts), "images")
+
+    with Engine(store, workers=workers) as engine:
+        found = engine.run(jobs, done=tell)
+    return np.concatenate([np.load(found[job].path("x.npy"), allow_pickle=False) for job in jobs])
 
 
 def paint_classes(
@@ -174,13 +185,3 @@ def _seeds(texts: Sequence[str], seed: int) -> list[int]:
     except UnicodeEncodeError as wrong:
         raise SettingError(f"A prompt is no text ({wrong}).", fix="give prompts in UTF-8") from wrong
     return seeds
-
-
-class _Part:
-    """Progress of a part of the images, told as progress of all of them."""
-
-    def __init__(self, whole: Progress, before: int, total: int) -> None:
-        self.whole, self.before, self.total = whole, before, total
-
-    def step(self, done: int, total: int, note: str = "") -> None:
-        self.whole.step(self.before + done, self.total, note)

@@ -1,4 +1,4 @@
-"""What a job can do: fit, sample, pick, first, align, copies, features, train, predict, and what axes.py and leaks.py do.
+"""What a job can do: fit, sample, paint, pick, first, align, copies, features, train, predict, and what axes.py and leaks.py do.
 
 Each takes stored results and makes one more.
 
@@ -134,6 +134,22 @@ def keep_file(store: Store, path: Path, *, digest: str) -> str:
 
     def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
         (folder / "weights.safetensors").write_bytes(path.read_bytes())
+        return {"seconds": 0.0}
+
+    return store.make(asked, build).digest
+
+
+def keep_learnt(store: Store, learnt: Any) -> str:
+    """Put what was learnt on a text-to-image pipeline into the store, once, and return the digest of that object: for `paint` jobs."""
+    from mitate.generators.learnt import LORA, WORDS
+
+    asked = Asked("learnt", 1, {}, {"content": learnt.digest})
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        if learnt.words is not None:
+            learnt.words.write(folder / WORDS)
+        if learnt.lora is not None:
+            (folder / LORA).write_bytes(learnt.lora.read_bytes())
         return {"seconds": 0.0}
 
     return store.make(asked, build).digest
@@ -346,6 +362,21 @@ def _network(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int
     return registry.find("backbone", backbone["name"])(shape=tuple(shape), n_classes=n_classes, weights=path, frozen=backbone["frozen"], **options)
 
 
+def _paint(work: Work) -> dict[str, Any]:
+    """A block of a text-to-image pipeline's images: image i of sentence and seed `rows[i]`, whichever worker paints it."""
+    from mitate.generators.learnt import Learnt
+    from mitate.generators.pipelines import How, Place, opened
+
+    told = work.settings
+    pipeline = opened(told["model"], record(Place, told["place"], where="place"))
+    if pipeline.digest != told["weights"]:
+        raise DataError(f"The model {told['model']} changed while it painted.", fix="run the same command again")
+    learnt = Learnt.of_fit(work.inputs["learnt"].folder) if "learnt" in work.inputs else Learnt()
+    texts, seeds = [told["sentences"][k] for k, _ in told["rows"]], [seed for _, seed in told["rows"]]
+    x = pipeline.paint(texts, seeds, record(How, told["how"], where="paint"), learnt=learnt, progress=work.progress)
+    return _keep(work.folder, x, np.array([k for k, _ in told["rows"]], np.int64), told["sentences"], np.array(seeds, np.int64))
+
+
 def _keep(folder: Path, x: np.ndarray, y: np.ndarray, classes: list[str], seeds: np.ndarray | None) -> dict[str, Any]:
     np.save(folder / "x.npy", x, allow_pickle=False)
     np.save(folder / "y.npy", y, allow_pickle=False)
@@ -358,6 +389,7 @@ def _keep(folder: Path, x: np.ndarray, y: np.ndarray, classes: list[str], seeds:
 VERBS: dict[str, Verb] = {
     "fit": Verb(_fit, 1),
     "sample": Verb(_sample, 1),
+    "paint": Verb(_paint, 1),
     "pick": Verb(_pick, 1),
     "first": Verb(_first, 1),
     "align": Verb(_align, 1),

@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,12 @@ class Pipeline:
             fix="change the prompt, or the filter",
         )
 
+    def check(self, prompts: Sequence[str], how: How, learnt: Learnt = NOTHING) -> None:
+        """SettingError or DataError for what `paint` would refuse, before anything is painted."""
+        with learnt.on(self.loaded) as written, self._sampler(how.sampler):
+            self._check_lengths([*dict.fromkeys(said(p, written) for p in prompts), how.negative])
+            _Brush(self, how, how.size or self.size, 1)
+
     def _sampler(self, name: str) -> Any:
         """A context in which the pipeline samples so."""
         from contextlib import contextmanager
@@ -299,6 +305,12 @@ def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
     except (OSError, ValueError, TypeError, AttributeError) as wrong:
         raise DataError(f"{folder / 'mitate.json'} is not the defaults of a pipeline ({wrong}).", fix="correct it, or delete it") from wrong
     return Pipeline(str(source), folder, steps, guidance, template, styled, place or Place())
+
+
+@lru_cache(maxsize=1)
+def opened(source: str, place: Place | None = None) -> Pipeline:
+    """The same, and the one that was opened last in this process is not opened again."""
+    return open_pipeline(source, place)
 
 
 def _fetch(name: str) -> Path:

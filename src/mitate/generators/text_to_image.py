@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +26,7 @@ from mitate.generator import Pixels, in_words
 from mitate.generators import inversion
 from mitate.generators.learnt import LORA, WORDS, Learnt
 from mitate.generators.packing import check
-from mitate.generators.pipelines import How, Pipeline, is_hub_name, is_pipeline, open_pipeline
+from mitate.generators.pipelines import How, Pipeline, is_hub_name, is_pipeline, opened
 from mitate.progress import Progress
 from mitate.runtime import seed_of, torch_threads
 from mitate.settings import suggest
@@ -81,7 +80,7 @@ class TextToImage:
 
     def bound(self, classes: Sequence[str]) -> TextToImage:
         """The same with what is left open fixed: the model's digest, its template, what the classes are called; steps where nothing is learnt: 1."""
-        pipeline = _opened(self.model)
+        pipeline = opened(self.model)
         styled = self.style not in ("none", "lora")
         template = self.template or (pipeline.styled if styled else pipeline.template)
         if "{label}" not in template or ("{style}" in template) != styled:
@@ -94,7 +93,7 @@ class TextToImage:
     @property
     def opened(self) -> Pipeline:
         """The pipeline. DataError where it is another one than `weights` says."""
-        pipeline = _opened(self.model)
+        pipeline = opened(self.model)
         if self.weights and pipeline.digest != self.weights:
             raise DataError(f"The model {self.model} is another one than when this was planned.", fix="put it back, or plan again with another --out")
         return pipeline
@@ -175,8 +174,3 @@ def _number(text: str) -> bool:
         return 1 <= float(text) < float("inf")
     except ValueError:
         return False
-
-
-@lru_cache(maxsize=1)
-def _opened(model: str) -> Pipeline:
-    return open_pipeline(model)
