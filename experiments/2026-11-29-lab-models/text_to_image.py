@@ -1,6 +1,6 @@
 """The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
 
-    python text_to_image.py [--steps 20000] [--work runs/lab-models]
+    python text_to_image.py [--steps 16000] [--work runs/lab-models]
 
 A U-Net over 8 x 8 x 16 latents, with cross-attention at both levels and the pooled text beside the time, learns to paint what the text encoder of text.py,
 which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as
@@ -38,7 +38,7 @@ def denoiser() -> UNet2DConditionModel:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=20000)
+    options.add_argument("--steps", type=int, default=16000)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))

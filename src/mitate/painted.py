@@ -110,15 +110,7 @@ def _in_blocks(
     pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, workers: int | None, told: Progress
 ) -> np.ndarray:
     """The images as jobs of BLOCK batches, uint8 [n, h, w, 3]: each is kept as soon as it is painted."""
-    size = BLOCK * pipeline.batch_for(how.size or pipeline.size)
-    inputs = {"learnt": keep_learnt(store, learnt)} if learnt else {}
-    common = {"model": str(pipeline.folder), "weights": pipeline.digest, "place": plain(pipeline.place), "how": plain(how)}
-    jobs = []
-    for start in range(0, len(texts), size):
-        some = texts[start : start + size]
-        sentences = list(dict.fromkeys(some))
-        rows = [[sentences.index(text), s] for text, s in zip(some, seeds[start : start + size], strict=True)]
-        jobs.append(Job(f"paint/{start}", "paint", VERBS["paint"].version, {**common, "sentences": sentences, "rows": rows}, inputs))
+    jobs = jobs_of(pipeline, texts, seeds, how, learnt, store)
     there = sum(store.get(job.asked) is not None for job in jobs)
     if len(jobs) - there < 2 or pipeline.place.device != "cpu":
         workers = 0
@@ -132,6 +124,22 @@ def _in_blocks(
     with Engine(store, workers=workers) as engine:
         found = engine.run(jobs, done=tell)
     return np.concatenate([np.load(found[job].path("x.npy"), allow_pickle=False) for job in jobs])
+
+
+def jobs_of(
+    pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, *, size: int = 0
+) -> list[Job]:  # fmt: skip
+    """The images as jobs of `size` images (0: BLOCK batches), in order."""
+    size = size or BLOCK * pipeline.batch_for(how.size or pipeline.size)
+    inputs = {"learnt": keep_learnt(store, learnt)} if learnt else {}
+    common = {"model": str(pipeline.folder), "weights": pipeline.digest, "place": plain(pipeline.place), "how": plain(how)}
+    jobs = []
+    for start in range(0, len(texts), size):
+        some = texts[start : start + size]
+        sentences = list(dict.fromkeys(some))
+        rows = [[sentences.index(text), s] for text, s in zip(some, seeds[start : start + size], strict=True)]
+        jobs.append(Job(f"paint/{start}", "paint", VERBS["paint"].version, {**common, "sentences": sentences, "rows": rows}, inputs))
+    return jobs
 
 
 def paint_classes(
