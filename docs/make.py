@@ -27,6 +27,14 @@ EXAMPLES = (
 )
 
 
+def _commands() -> list[tuple[str, click.Command]]:
+    """Every command by what is typed; those of a group by both words."""
+    found: list[tuple[str, click.Command]] = []
+    for name, command in app.commands.items():
+        found += [(f"{name} {sub}", c) for sub, c in command.commands.items()] if isinstance(command, click.Group) else [(name, command)]
+    return found
+
+
 def cli_page() -> str:
     """docs/cli.md: every command with its arguments and options."""
     parts = [
@@ -35,9 +43,9 @@ def cli_page() -> str:
         f"{app.help}\n",
         "`mitate COMMAND --help` says the same as this page. Every word is also one library call (README).\n",
         "| Command | Does |\n|---|---|",
-        *(f"| [`{name}`](#mitate-{name}) | {_cell(command.help)} |" for name, command in app.commands.items()),
+        *(f"| [`{name}`](#mitate-{name.replace(' ', '-')}) | {_cell(command.help)} |" for name, command in _commands()),
     ]
-    for name, command in app.commands.items():
+    for name, command in _commands():
         arguments = [p for p in command.params if isinstance(p, click.Argument)]
         options = [p for p in command.params if isinstance(p, click.Option)]
         words = " ".join((a.name or "").upper() if a.required else f"[{(a.name or '').upper()}]" for a in arguments)
