@@ -33,7 +33,7 @@ from mitate.generator import Pixels
 from mitate.generators.pipelines import How, opened
 from mitate.generators.text_to_image import TextToImage
 from mitate.lab.captions import LOOKS
-from mitate.lab.drawing import STYLES, Style, draw
+from mitate.lab.drawing import draw
 from mitate.lab.oracle import read
 from mitate.lab.sets import PLAIN
 from mitate.lab.world import SHAPES, Scene
@@ -43,7 +43,6 @@ from mitate.progress import Silent
 from mitate.runtime import seed_of
 
 OUT = Path(__file__).parent / "results" / "style_gap.jsonl"
-WAYS: Mapping[str, Style] = {**STYLES, "dusk": Style(fade=0.3, vignette=0.45, shadow=0.45, blur=0.015)}
 REAL, FRESH, DRAWN = 20, 100, 50  # of each class
 ARMS = ("floor", "plain", "named", "untrained", "learnt", "each-class", "lora", "aligned")
 LEARNT = ("learnt", "each-class", "lora")
@@ -87,7 +86,7 @@ def scenes(n: int, seed: str) -> list[tuple[int, Scene]]:
 
 def drawn(n: int, seed: str, look: str) -> Pixels:
     some = scenes(n, seed)
-    x = np.stack([draw(scene, style=WAYS[look]) for _, scene in some])
+    x = np.stack([draw(scene, style=look) for _, scene in some])
     return Pixels(x, np.array([k for k, _ in some], np.int64), len(SHAPES))
 
 
@@ -110,7 +109,7 @@ def measure(model: str, name: Mapping[str, Any]) -> cells.Row:
             started = time.process_time()
             x = Aligned(Alignment().fit(parts[0].x, x)).apply(x)
             seconds = time.process_time() - started
-    found = [read(image, style=WAYS[look]) for image in x]
+    found = [read(image, style=look) for image in x]
     right = sum(len(s.things) == 1 and s.things[0].shape == SHAPES[k] for s, k in zip(found, y, strict=True))
     eye = extractor()
     a, b = eye.both(fresh.x).late, eye.both(x).late

@@ -40,12 +40,22 @@ def app(ctx: click.Context) -> None:
 
 @app.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True, help="Run folder.")
+@click.option("--text-to-image", "painted", is_flag=True, help="The story of text-to-image models: a set in a look of its own, with and without a style.")
 @shared.running
-def demo(out: Path, lang: str, engine: str) -> None:
+def demo(out: Path, painted: bool, lang: str, engine: str) -> None:
     """The main job on real images that come with the package: 200 scanned digits, verdict and report in minutes."""
     from mitate.studies.planning import Pilot
 
     asked = Pilot(data="digits:20", replicates=3, budget="30m", steps=150)  # about 3 minutes on two cores; the same sizes everywhere
+    if painted:
+        from mitate.painted import load_generator, write_story
+
+        load_generator("lab")  # DataError where it does not come with this version
+        arms = ("balanced+augment", "balanced+augment+align", "bridged+++augment")
+        asked = Pilot(
+            data=str(write_story(out.with_name(f"{out.name}-images.npz"))), generators=("lab", "lab+untrained", "lab+style"), arms=arms, replicates=3,
+            budget="60m", steps=150, synthetic_per_class=40, curve="none",
+        )  # fmt: skip
     cli_runs.pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
 
 

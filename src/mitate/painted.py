@@ -61,6 +61,13 @@ def load_generator(name: str, *, store: Store | None = None) -> Fitted | Pipelin
     return kept(name, store=store)
 
 
+def write_story(file: Path) -> Path:
+    """The images of `mitate demo --text-to-image`: drawings in a look that the lab's model has never seen; 8 of each class to train on, 60 to test on."""
+    from mitate.lab.sets import write_lab
+
+    return file if file.exists() else write_lab(file, per_class=8, tested=60, style="dusk")
+
+
 def load_captioner(name: str) -> Captioner:
     """The captioner `lab`, or in a folder that transformers saved."""
     from mitate.captioners.writers import open_captioner

@@ -40,7 +40,7 @@ PLACES = {
 FRAMES = ("{}", "{}", "{}", "a picture of {}", "an image of {}", "there {is} {}", "a drawing that shows {}", "here {is} {}")
 DIM = ("in dim light", "dimly lit", "in the dark")
 BRIGHT = ("in bright light", "well lit")
-LOOKS = {  # how a style is called; flat, the usual one, is not named
+LOOKS = {  # how a style is called; flat, the usual one, and dusk are not named
     "outlined": ("with dark outlines", "outlined in black"), "pastel": ("in pastel colours", "in pastel"), "soft": ("soft and blurred", "out of focus"),
     "sepia": ("in sepia", "like an old photograph"), "chalk": ("in chalk", "as a chalk drawing"),
 }  # fmt: skip
@@ -91,7 +91,7 @@ def caption(scene: Scene, *, seed: int, say: Set[str] | None = None, long: bool 
     background = scene.background if "background" in told else None
     light = scene.light if "light" in told else None
     text = (_sentences if long else _phrase)(groups, relation, background, light, chance)
-    if style != "flat":
+    if style in LOOKS:
         text += ", " * (not long) + " " * long + LOOKS[style][int(chance.integers(len(LOOKS[style])))]
     return Prompt(text, tuple(groups), relation, background, light, style)
 

@@ -50,6 +50,18 @@ def lab_images(per_class: int, *, seed: int = 0, size: int = 32, style: str = "f
     )
 
 
+def write_lab(file: Path, *, per_class: int, tested: int, style: str, seed: int = 0) -> Path:
+    """Drawings of one thing in a look, classes by shape, as an .npz file that `open_images` takes: so many of each class to train on, and to test on."""
+    parts = {"train": lab_images(per_class, seed=seed, style=style), "test": lab_images(tested, seed=seed + 1, style=style)}
+    arrays = {f"x_{split}": images.pixels(size=32, channels=3) for split, images in parts.items()}
+    arrays |= {f"y_{split}": images.y for split, images in parts.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_suffix(".tmp"), "wb") as out:
+        np.savez(out, classes=np.array(SHAPES), **arrays)  # type: ignore[arg-type]
+    file.with_suffix(".tmp").replace(file)
+    return file
+
+
 def by_class_words(images: ImageSet, *, template: str = TEMPLATE, words: Mapping[str, str] | None = None) -> ImageSet:
     """The images with a caption made of their class. template: with {label}; words: what a class is called (default: its name, `-` and `_` as spaces)."""
     if "{label}" not in template:
