@@ -495,3 +495,40 @@ def test_painted_images_are_known_when_they_come_back(folder: Path, tmp_path: Pa
     for i in range(3):
         Image.fromarray(images.reader.read(i)).save(tmp_path / "back" / f"{i}.png")
     assert len(mi.scan(str(tmp_path / "back")).found) == 3
+
+
+# class-conditional denoisers ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shifted() -> tuple[mi.ImageSet, mi.ImageSet]:
+    """Two classes of simple pictures, half of them dark on light and half light on dark; and further ones that are all light on dark."""
+    chance = np.random.default_rng(2)
+    x = np.full((90, 8, 8, 1), 220, np.int64)
+    for i in range(90):
+        x[i, 2:4 if i % 2 else 6, 2:6 if i % 2 else 4] = 40
+        if i >= 30:
+            x[i] = 255 - x[i]
+    x = (x + chance.normal(0, 6, x.shape)).clip(0, 255).astype(np.uint8)
+    y = np.arange(90) % 2
+    return mi.from_arrays(x[:60], y[:60], classes=("wide", "high"), name="both"), mi.from_arrays(x[60:], y[60:], classes=("wide", "high"), name="dark")
+
+
+def test_a_diffusion_generator_learns_the_look_of_another_set(shifted: tuple[mi.ImageSet, mi.ImageSet]) -> None:
+    base = mi.fit(mi.Diffusion(width=8, steps=200, batch=16), shifted[0], name="base")
+    style = mi.adapt("base", shifted[1], mi.StyleInversion(steps=120, batch=16, rate=0.8), name="dark")
+    dark = [(mi.generate(g, per_class=20).pixels(size=8, channels=1).mean(axis=(1, 2, 3)) < 127).mean() for g in (base, style)]
+    curve = style.entry.result["curve"]
+    assert 0.2 < dark[0] < 0.8 and dark[1] > max(0.75, dark[0] + 0.15)
+    assert style.kind == "restyled" and style.entry.result["parameters"] == 32 and min(loss for _, loss in curve) < curve[0][1]
+
+
+def test_what_a_diffusion_generator_cannot_learn_is_told(shifted: tuple[mi.ImageSet, mi.ImageSet], real: mi.ImageSet) -> None:
+    mi.fit(mi.Diffusion(width=8, steps=2, batch=4), shifted[0], name="base")
+    mi.fit(mi.Gaussian(), shifted[0], name="normal")
+    with pytest.raises(SettingError, match="on a gaussian"):
+        mi.adapt("normal", shifted[1])
+    with pytest.raises(SettingError, match="has no words"):
+        mi.adapt("base", shifted[1], mi.Lora())
+    with pytest.raises(DataError, match="The generator draws wide"):
+        mi.adapt("base", real)

@@ -35,6 +35,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     folder = given.out / "lab"
     facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
+    facts |= {"template": "a picture of a {label}", "styled": "a picture of a {label}, {style}"}
     unet, place = denoiser(), given.work / "text-to-image" / "checkpoint.safetensors"
     unet.load_state_dict({k[5:]: v for k, v in load_file(place).items() if k.startswith("mean.")})
     with safe_open(place, "pt") as opened:

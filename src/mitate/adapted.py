@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mitate.errors import DataError, SettingError
 from mitate.fitted import Fitted, fit
 from mitate.images import ImageSet
 from mitate.progress import Progress
-from mitate.settings import suggest
+from mitate.settings import record, suggest
 from mitate.store import Store
 
 if TYPE_CHECKING:
@@ -52,21 +52,56 @@ class Lora:
 
 
 def adapt(
-    base: Pipeline | str, train: ImageSet, how: StyleInversion | Lora | None = None, *, seed: int = 0, name: str | None = None, store: Store | None = None,
-    progress: Progress | None = None,
+    base: Pipeline | Fitted | str, train: ImageSet, how: StyleInversion | Lora | None = None, *, seed: int = 0, name: str | None = None,
+    store: Store | None = None, progress: Progress | None = None,
 ) -> Fitted:  # fmt: skip
     """The look of `train`, learnt on `base` and found in the store when it was learnt before: a generator of the set's classes, and under `name` something
     that prompts of other classes can use.
 
-    A fifth of each class chooses when to stop, and a fifth is not looked at; images are read at the model's own size. Killed, the same call goes on.
+    base: a text-to-image model, or a diffusion generator that `fit` kept (then the classes are its own, and there are no prompts). A fifth of each
+    class chooses when to stop, and a fifth is not looked at; images are read at the model's own size. Killed, the same call goes on.
     """
     from mitate.generators.text_to_image import TextToImage
 
-    how, model = how or StyleInversion(), base if isinstance(base, str) else base.name
+    how = how or StyleInversion()
+    if (kept := _diffusion(base, store)) is not None:
+        return _restyle(kept, train, how, seed=seed, name=name, store=store, progress=progress)
+    assert not isinstance(base, Fitted)
+    model = base if isinstance(base, str) else base.name
     style = "lora" if isinstance(how, Lora) else "each-class" if how.each_class else "learnt"
     settings = {key: value for key, value in vars(how).items() if key != "each_class"}
     kind = TextToImage.of(model, train.classes, style=style, **settings)
     return fit(kind, train, seed=seed, size=kind.opened.size, name=name, store=store, progress=progress)
+
+
+def _diffusion(base: Pipeline | Fitted | str, store: Store | None) -> Fitted | None:
+    """The kept diffusion generator behind a base, or None. SettingError for another kept kind."""
+    from mitate.fitted import load_generator
+    from mitate.painted import split_name
+
+    if isinstance(base, str):
+        if split_name(base) is not None or base not in (store or Store.find()).refs():
+            return None
+        base = load_generator(base, store=store)
+    if not isinstance(base, Fitted):
+        return None
+    if base.kind not in ("diffusion", "restyled"):
+        raise SettingError(f"A style cannot be learnt on a {base.kind}.", fix="fit a diffusion generator, or name a text-to-image model")
+    return base
+
+
+def _restyle(base: Fitted, train: ImageSet, how: StyleInversion | Lora, **given: Any) -> Fitted:
+    from mitate.generators.diffusion import Diffusion
+    from mitate.generators.restyled import Restyled
+
+    if isinstance(how, Lora) or how.template or how.vectors != 1:
+        raise SettingError("A diffusion generator has no words: it learns one vector beside its classes.", fix="leave out LoRA, template and vectors")
+    if train.classes != base.classes:
+        raise DataError(f"The generator draws {', '.join(base.classes[:5])}; the images are {', '.join(train.classes[:5])}.", fix="give images of its classes")
+    options = base.settings["options"]
+    diffusion = record(Diffusion, options if base.kind == "diffusion" else options["diffusion"], where="diffusion")
+    kind = Restyled.of(base.entry.folder, diffusion, each_class=how.each_class, steps=how.steps, batch=how.batch, rate=how.rate)
+    return fit(kind, train, size=base.shape[0], **given)
 
 
 def learnt(name: str, *, base: Pipeline, store: Store | None = None) -> Learnt:

@@ -74,7 +74,7 @@ def adapt() -> None:
 def _adapting(command: Any) -> Any:
     """The options that both ways of adapting share."""
     for option in reversed([
-        click.option("--base", required=True, help="The model: a folder of a diffusers pipeline, owner/name of the hub."),
+        click.option("--base", required=True, help="The model: a folder of a diffusers pipeline, owner/name of the hub, or a kept diffusion generator."),
         click.option("--images", required=True, help="The real images, in class folders; a train split is used alone."),
         click.option("--as", "name", required=True, help="Name to keep it under; use it as MODEL+NAME."),
         click.option("--template", default="", help="The sentence for a class, with {label} (and {style}).  [default: the model's own]"),

@@ -21,6 +21,7 @@ KINDS: dict[str, dict[str, str]] = {
         "vae": "mitate.generators.vae:VAE",
         "diffusion": "mitate.generators.diffusion:Diffusion",
         "gan": "mitate.generators.gan:GAN",
+        "restyled": "mitate.generators.restyled:Restyled",
         "text-to-image": "mitate.generators.text_to_image:TextToImage",
     },
     "adapter": {

@@ -8,6 +8,7 @@ early stop on the loss of the selection split under fixed noise and times.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -81,16 +82,13 @@ class Diffusion(Private):
 
             def batch_loss(module: nn.Module, step: int) -> Tensor:
                 rows = balanced_rows(y, self.batch)
-                t = torch.sigmoid(self.mean_time + self.spread_time * torch.randn(self.batch))
-                shown = torch.where(torch.rand(self.batch) < self.drop_class, train.n_classes, y[rows])
-                clean = x[rows]
-                return _errors(module, clean, t, torch.randn_like(clean), shown).mean()
+                return batch_errors(module, x[rows], y[rows], self, drop=train.n_classes).mean()
 
             log = optimise(
                 net, batch_loss, self._schedule, seed=seed, validate=fixed.loss if fixed else None, validate_every=max(1, self.steps // self.checks),
                 patience=self.patience, checkpoint=checkpoint, progress=progress,
             )  # fmt: skip
-        _write(net, packing, train.n_classes, folder)
+        write(net, packing, train.n_classes, folder)
         return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log)}
 
     def _fit_privately(
@@ -107,7 +105,7 @@ class Diffusion(Private):
 
         mechanism = Mechanism(plan, checkpoint)
         log = mechanism.optimise(net, losses, self._schedule, seed=seed, progress=progress)
-        _write(net, packing, n_classes, folder)
+        write(net, packing, n_classes, folder)
         mechanism.forget()
         return {"parameters": sum(p.numel() for p in net.parameters()), **asdict(log), "privacy": plan.facts}
 
@@ -208,7 +206,20 @@ def _errors(net: nn.Module, clean: Tensor, t: Tensor, e: Tensor, classes: Tensor
     return error.square()
 
 
-def _write(net: UNet, packing: Packing, n_classes: int, folder: Path) -> None:
+def batch_errors(net: nn.Module, clean: Tensor, y: Tensor, kind: Diffusion, *, drop: int) -> Tensor:
+    """Squared errors of packed images at random times under random noise, a share of them shown as class `drop`: the loss of a step."""
+    t = torch.sigmoid(kind.mean_time + kind.spread_time * torch.randn(len(clean)))
+    shown = torch.where(torch.rand(len(clean)) < kind.drop_class, drop, y)
+    return _errors(net, clean, t, torch.randn_like(clean), shown)
+
+
+def fixed_loss(net: nn.Module, x: Tensor, y: Tensor, kind: Diffusion) -> Callable[[nn.Module], float]:
+    """The loss of `net` on packed images of the selection split, under noise and times drawn once."""
+    fixed = _Fixed.of(x, y, kind)
+    return lambda _: fixed.loss(net)
+
+
+def write(net: UNet, packing: Packing, n_classes: int, folder: Path) -> None:
     net.save(folder / "unet")
     (folder / "generator.json").write_text(json.dumps({"packing": asdict(packing), "n_classes": n_classes}, sort_keys=True) + "\n")
 
