@@ -314,15 +314,15 @@ def test_blocked_words_are_found_as_words(folder: Path, prompt: str, word: str, 
 
 def test_painting_goes_on_after_a_kill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, asked = open_pipeline(folder), []
-    inner = Pipeline.paint
+    inner = Pipeline.painted
 
-    def counted(self: Pipeline, prompts: list[str], *args: object, **given: object) -> np.ndarray:
+    def counted(self: Pipeline, prompts: list[str], *args: object, **given: object) -> object:
         if len(asked) == 1 and killing:
             raise KeyboardInterrupt
         asked.append(len(prompts))
         return inner(self, prompts, *args, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Pipeline, "paint", counted)
+    monkeypatch.setattr(Pipeline, "painted", counted)
     killing = True
     with pytest.raises(KeyboardInterrupt):
         mi.paint(pipeline, ["a leaf"], per_prompt=100, steps=1, workers=0)
@@ -506,7 +506,7 @@ def shifted() -> tuple[mi.ImageSet, mi.ImageSet]:
     chance = np.random.default_rng(2)
     x = np.full((90, 8, 8, 1), 220, np.int64)
     for i in range(90):
-        x[i, 2:4 if i % 2 else 6, 2:6 if i % 2 else 4] = 40
+        x[i, 2 : 4 if i % 2 else 6, 2 : 6 if i % 2 else 4] = 40
         if i >= 30:
             x[i] = 255 - x[i]
     x = (x + chance.normal(0, 6, x.shape)).clip(0, 255).astype(np.uint8)
@@ -532,3 +532,148 @@ def test_what_a_diffusion_generator_cannot_learn_is_told(shifted: tuple[mi.Image
         mi.adapt("base", shifted[1], mi.Lora())
     with pytest.raises(DataError, match="The generator draws wide"):
         mi.adapt("base", real)
+
+
+# what a review found ------------------------------------------------------------------------------------------------------
+
+
+def test_a_learned_word_changes_the_images_of_a_model_with_two_encoders(xl: Path, tmp_path: Path) -> None:
+    made = kind(xl, "untrained")
+    fitted(made, tmp_path / "fit")
+    painter = made.load(tmp_path / "fit")
+    assert painter.learnt.words is not None and set(painter.learnt.words.vectors) == {"<style>"}
+    begun = painter.sample(np.arange(2), np.array([0, 1]))
+    Words({"<style>": tuple(-3 * v for v in painter.learnt.words.vectors["<style>"])}).write(tmp_path / "fit" / "words.safetensors")
+    assert not np.array_equal(begun, made.load(tmp_path / "fit").sample(np.arange(2), np.array([0, 1])))
+    base = open_pipeline(xl)
+    words = [Learnt(Words({"<style>": tuple(np.full((1, 16), v, np.float32) for _ in range(2))})) for v in (0.1, -0.3)]
+    found = [mi.paint(base, ["a leaf, <style>"], steps=1, learnt=w, workers=0).digests for w in words]
+    assert found[0] != found[1]
+
+
+def test_words_of_each_class_go_by_name_and_not_by_place(folder: Path, real: mi.ImageSet) -> None:
+    how = mi.StyleInversion(steps=2, batch=4, start="p", template="a {label}, {style}", each_class=True)
+    mi.adapt(str(folder), real, how, name="each")
+    base = open_pipeline(folder)
+    found, how_asked = learnt("each", base=base), {"template": "a {label}, {style}", "steps": 1}
+    one = mi.paint_classes(base, ["blue leaf", "red-leaf"], per_class=1, learnt=found, **how_asked)  # type: ignore[arg-type]
+    two = mi.paint_classes(base, ["red-leaf", "blue leaf"], per_class=1, learnt=found, **how_asked)  # type: ignore[arg-type]
+    assert one.captions == ("a blue leaf, <style-blue-leaf>", "a red leaf, <style-red-leaf>") and one.digests == two.digests[::-1]
+    with pytest.raises(SettingError, match="none for 'green'"):
+        mi.paint_classes(base, ["green", "red-leaf"], per_class=1, learnt=found, **how_asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["owner/name+leaves", "models/tiny@2", "tiny+styles/x.safetensors", "styles/x.safetensors", "a b/c", "../x"])
+def test_what_is_no_name_of_the_hub(name: str) -> None:
+    assert not is_hub_name(name)
+
+
+def test_models_of_the_hub_take_styles() -> None:
+    from mitate.painted import split_name
+
+    assert split_name("owner/name+leaves-style") == ("owner/name", "leaves-style") and split_name("owner/name") == ("owner/name", "")
+
+
+def test_defaults_that_a_folder_changes_change_what_is_asked(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    found = []
+    for steps in (1, 3):
+        (copy / "mitate.json").write_text(json.dumps({"steps": steps, "guidance": 2}))
+        found.append(mi.paint(open_pipeline(copy), ["a leaf"]).digests)
+    assert found[0] != found[1]
+    assert kind(folder, "none", sample_steps=0).sample_steps == 50 and kind(folder, "none").guidance == 7.5
+
+
+def test_values_that_are_no_numbers_are_never_handed_out_as_black(folder: Path) -> None:
+    import torch
+
+    pipeline = open_pipeline(folder)
+    with torch.no_grad():
+        pipeline.loaded.vae.decoder.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(JobError, match="no numbers"):
+        pipeline.paint(["a leaf"], [0], How(steps=1))
+
+
+def test_a_lora_of_another_model_is_an_error(folder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"transformer.blocks.0.attn.to_k.lora_A.weight": np.zeros((2, 4), np.float32)}, tmp_path / "x.safetensors")
+    with pytest.raises(DataError, match=r"changes no part|does not go on"):
+        open_pipeline(folder).paint(["a leaf"], [0], How(steps=1), learnt=Learnt.of_file(tmp_path / "x.safetensors", word="<style>"))
+    Words({"<flora>": (np.zeros((1, 16), np.float32),)}).write(tmp_path / "flora.safetensors")
+    assert Learnt.of_file(tmp_path / "flora.safetensors", word="<style>").lora is None
+
+
+@pytest.mark.parametrize(("prompt", "word"), [("ナイフを持つ人", "ナイフ"), ("血まみれの絵", "血"), ("blo\u200bod", "blood"), ("a gun", "gun\u200b")])
+def test_blocked_words_are_found_in_scripts_without_spaces_and_past_unseen_letters(prompt: str, word: str) -> None:
+    from mitate.painted import check_words
+
+    with pytest.raises(SettingError, match="blocked word"):
+        check_words([prompt], [word])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"vectors": 90}, "tokens"), ({"start": ""}, "has no token"), ({"words": ("x" * 60, "y")}, "tokens"), ({"words": ("same", "same")}, "same sentence")],
+)
+def test_sentences_are_checked_before_anything_is_learnt(folder: Path, settings: dict[str, object], told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        kind(folder, "learnt", **settings)
+
+
+def test_a_prompt_with_a_word_that_nothing_was_learnt_for_is_refused(folder: Path) -> None:
+    with pytest.raises(SettingError, match="nothing was learnt for it"):
+        mi.paint(open_pipeline(folder), ["a leaf in the style of <style>"], steps=1)
+    with pytest.raises(SettingError, match="multiple of 2"):
+        mi.paint(open_pipeline(folder), ["a leaf"], steps=1, size=17)
+
+
+def test_an_image_that_was_painted_again_keeps_the_seed_it_comes_from(folder: Path) -> None:
+    pipeline = open_pipeline(folder)
+    first = mi.paint(pipeline, ["a leaf"], per_prompt=2, steps=1)
+    bad = first.reader.read(1).tobytes()
+    again = mi.paint(pipeline, ["a leaf"], per_prompt=2, steps=1, judge=lambda x: np.array([i.tobytes() != bad for i in x]))
+    assert again.provenance is not None and first.provenance is not None
+    assert again.provenance.seeds[0] == first.provenance.seeds[0] and again.provenance.seeds[1] != first.provenance.seeds[1]
+    assert np.array_equal(pipeline.paint(["a leaf"], [again.provenance.seeds[1]], How(steps=1))[0], again.reader.read(1))
+
+
+def test_what_is_learnt_is_never_worse_than_the_start_on_the_selection_split(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(100))
+    monkeypatch.setattr(inversion, "_look", lambda *args: lambda module: float(next(looks)))  # each look worse than the one before
+    facts = fitted(kind(folder, "learnt", steps=4), tmp_path / "wild")
+    curve = facts["curve"]
+    assert facts["best_step"] == 0 and facts["best_loss"] == curve[0][1]  # type: ignore[index]
+    fitted(kind(folder, "untrained"), tmp_path / "begun")
+    assert Learnt.of_fit(tmp_path / "wild").digest == Learnt.of_fit(tmp_path / "begun").digest
+
+
+def test_words_that_begin_alike_are_not_mixed_up() -> None:
+    from mitate.generators.tokens import said
+
+    assert said("x <a>b <a>", {"<a>": "<a> <a>_1", "<a>b": "<a>b <a>b_1"}) == "x <a>b <a>b_1 <a> <a>_1"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["adapt", "style", "--base", "MODEL", "--images", "digits:3", "--as", "x", "--file", "PLAIN/x.safetensors"], "fix:"),
+        (["generate", "MODEL", "--classes", "leavs/", "--per-class", "1", "--out", "OUT"], "leavs"),
+        (["pilot", "digits:5", "--generators", "MODEL", "--guidance", ",", "--cost"], "is no number"),
+        (["pilot", "digits:5", "--generators", "MODEL@2", "--guidance", "3", "--cost"], "in its name"),
+        (["compare", "digits:40", "--generators", "text-to-image", "--per-class", "5", "--cost"], "no family"),
+    ],
+)
+def test_further_mistakes_are_told(folder: Path, tmp_path: Path, words: list[str], told: str) -> None:
+    from click.testing import CliRunner
+
+    from mitate.cli import app
+    from mitate.errors import MitateError
+
+    (tmp_path / "plain").write_text("a file")
+    asked = [w.replace("MODEL", str(folder)).replace("OUT", str(tmp_path / "out")).replace("PLAIN", str(tmp_path / "plain")) for w in words]
+    ran = CliRunner().invoke(app, asked)
+    assert isinstance(ran.exception, MitateError) and told in str(ran.exception), ran.output + str(ran.exception)

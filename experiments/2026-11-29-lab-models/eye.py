@@ -1,6 +1,6 @@
 """The captioner's eye, which learns to say what is where before it is asked for sentences.
 
-    python eye.py [--steps 4000] [--work runs/lab-models]
+    python eye.py [--steps 8000] [--work runs/lab-models]
 
 A Swin transformer over patches of 2 px, whose last map has 8 x 8 positions. At each of them is read whether a thing's centre lies there, and its shape,
 colour, size and texture; from the mean of all, ground, light and style. Captions alone teach an eye colours and numbers long before they teach it shapes.
@@ -68,7 +68,7 @@ def truth(scenes: list[Scene], styles: list[str]) -> tuple[Tensor, dict[str, Ten
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=4000)
+    options.add_argument("--steps", type=int, default=8000)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     torch.set_num_threads(1)

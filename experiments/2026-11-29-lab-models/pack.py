@@ -37,7 +37,7 @@ def main() -> None:
     facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
     facts |= {"template": "a picture of a {label}", "styled": "a picture of a {label}, {style}"}
     unet, place = denoiser(), given.work / "text-to-image" / "checkpoint.safetensors"
-    unet.load_state_dict({k[5:]: v for k, v in load_file(place).items() if k.startswith("mean.")})
+    unet.load_state_dict({k.removeprefix("mean.unet."): v for k, v in load_file(place).items() if k.startswith("mean.unet.")})
     with safe_open(place, "pt") as opened:
         facts |= {"trained_steps": int(opened.metadata()["step"]), "trained_core_seconds": round(float(opened.metadata()["cpu_seconds"]))}
     vae = AutoencoderKL.from_pretrained(given.work / ("vae-refined" if (given.work / "vae-refined").exists() else "vae"))

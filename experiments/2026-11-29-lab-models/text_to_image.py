@@ -5,6 +5,10 @@
 A U-Net over 8 x 8 x 16 latents, with cross-attention at both levels and the pooled text beside the time, learns to paint what the text encoder of text.py,
 which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as
 a diffusers pipeline folder in float16.
+
+Two things help it to shapes. Errors count three times at and beside things. And from a map inside the U-Net it is read what is where (eye.py has the same
+questions), with a small weight: as representation alignment does it with a large model's features (Yu et al. 2024, arXiv 2410.06940), with the world's truth
+in their place. The head that reads is thrown away.
 """
 
 from __future__ import annotations
@@ -17,13 +21,17 @@ import tokenizer
 import torch
 from autoencoder import CHANNELS, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from eye import OF_THING, SIDE, truth
 from loop import rows, train
-from pairs import asked, kept
+from pairs import PAIRS, STYLED, asked, kept
 from text import WIDTH
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
-BATCH, DROP = 32, 0.1
+from mitate.lab.skills import training
+
+BATCH, DROP, READ = 32, 0.1, 0.05
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
 
@@ -34,6 +42,36 @@ def denoiser() -> UNet2DConditionModel:
         down_block_types=("CrossAttnDownBlock2D",) * 2, mid_block_type=None, up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8, addition_embed_type="text", addition_embed_type_num_heads=4,
     )  # fmt: skip
+
+
+class Painter(nn.Module):
+    """The U-Net, and a head that reads from its map of 8 x 8 what is where."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+        torch.manual_seed(1)
+        self.head = nn.Linear(128, 1 + sum(len(values) for values in OF_THING.values()))
+
+    def forward(self, z: Tensor, t: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """v [n, 16, 8, 8], and scores [n, 64, 1 + values]."""
+        kept: list[Tensor] = []
+        hook = self.unet.up_blocks[0].register_forward_hook(lambda block, given, out: kept.append(out))
+        try:
+            v = self.unet(z, t, states).sample
+        finally:
+            hook.remove()
+        return v, self.head(kept[0].flatten(2).transpose(1, 2))
+
+
+def reading(seen: Tensor, there: Tensor, things: dict[str, Tensor]) -> Tensor:
+    """The error of what is read: whether a thing lies at each place, and which."""
+    parts = [4 * functional.binary_cross_entropy_with_logits(seen[..., 0], there.float())]
+    at = 1
+    for name, values in OF_THING.items():
+        parts.append(functional.cross_entropy(seen[..., at : at + len(values)].flatten(0, 1), things[name].flatten(), ignore_index=-1))
+        at += len(values)
+    return torch.stack(parts).sum()
 
 
 def main() -> None:
@@ -51,7 +89,11 @@ def main() -> None:
     z = latents(vae, x, given.work / "latents.npz")
     text = CLIPTextModel.from_pretrained(given.work / "text-encoder").eval()
     states, nothing = said(text, words, texts), said(text, words, [""])
-    unet, noising = denoiser(), DDPMScheduler(**SCHEDULE)
+    noising = DDPMScheduler(**SCHEDULE)
+
+    there, things, _ = truth([scene for _, scene in (training(i, seed=0, styled=STYLED) for i in range(PAIRS))], ["flat"] * PAIRS)
+    near = functional.max_pool2d(there.float().view(-1, 1, SIDE, SIDE), 3, 1, 1)  # at things and beside them
+    painter = Painter(denoiser())
 
     def loss(step: int) -> Tensor:
         chance = torch.Generator().manual_seed(step)
@@ -60,11 +102,13 @@ def main() -> None:
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
         told = torch.where(torch.rand(BATCH, 1, 1, generator=chance) < DROP, nothing, states[some]).float()
-        v = unet(noising.add_noise(clean, noise, t), t, told).sample
-        return (v - noising.get_velocity(clean, noise, t)).square().mean()
+        v, seen = painter(noising.add_noise(clean, noise, t), t, told)
+        weight = 1 + 2 * near[some]
+        error = (weight * (v - noising.get_velocity(clean, noise, t)).square()).mean() / weight.mean()
+        return error + READ * reading(seen, there[some], {name: values[some] for name, values in things.items()})
 
-    mean = train(unet, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999)
-    write(mean, text, vae, words, given.work / "lab")
+    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999)
+    write(mean.unet, text, vae, words, given.work / "lab")
 
 
 @torch.no_grad()

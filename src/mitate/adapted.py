@@ -17,7 +17,7 @@ from mitate.fitted import Fitted, fit
 from mitate.images import ImageSet
 from mitate.progress import Progress
 from mitate.settings import record, suggest
-from mitate.store import Store
+from mitate.store import Store, disk_errors
 
 if TYPE_CHECKING:
     from mitate.generators.learnt import Learnt
@@ -67,10 +67,10 @@ def adapt(
     if (kept := _diffusion(base, store)) is not None:
         return _restyle(kept, train, how, seed=seed, name=name, store=store, progress=progress)
     assert not isinstance(base, Fitted)
-    model = base if isinstance(base, str) else base.name
+    model, place = (base, dict[str, Any]()) if isinstance(base, str) else (base.name, {"device": base.place.device, "precision": base.place.precision})
     style = "lora" if isinstance(how, Lora) else "each-class" if how.each_class else "learnt"
-    settings = {key: value for key, value in vars(how).items() if key != "each_class"}
-    kind = TextToImage.of(model, train.classes, style=style, **settings)
+    settings: dict[str, Any] = {key: value for key, value in vars(how).items() if key != "each_class"}
+    kind = TextToImage.of(model, train.classes, style=style, **settings, **place)
     return fit(kind, train, seed=seed, size=kind.opened.size, name=name, store=store, progress=progress)
 
 
@@ -136,7 +136,6 @@ def export(fitted: Fitted, file: Path) -> Path:
     if not found:
         raise SettingError(f"{fitted!r} has learnt nothing.", fix="name what mitate adapt made")
     check_file(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
     if found.lora is not None:
         file.write_bytes(found.lora.read_bytes())
     elif found.words is not None:
@@ -146,8 +145,13 @@ def export(fitted: Fitted, file: Path) -> Path:
 
 
 def check_file(file: Path) -> None:
-    """SettingError where `export` could not write there."""
+    """SettingError or StoreError where `export` could not write there; its folder is made."""
     if file.suffix not in FILES:
         raise SettingError(f"{file} is no safetensors file.", fix="give a name that ends in .safetensors")
     if file.is_dir():
         raise SettingError(f"{file} is a folder.", fix="give the name of a file")
+    with disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        trial = file.with_name(f".{file.name}.trial")
+        trial.write_bytes(b"")
+        trial.unlink()

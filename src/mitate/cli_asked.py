@@ -55,10 +55,9 @@ def pilot_asked(images: str | None, plan_file: Path | None, given: dict[str, Any
     given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
     if "arms" in given:
         given["arms"] = _words(given["arms"])
-    given = _dialled(given)
     if images is not None:
         given["data"] = images
-    asked = record(Pilot, {**values, **given}, where=str(plan_file) if plan_file else "options")
+    asked = record(Pilot, _dialled({**values, **given}), where=str(plan_file) if plan_file else "options")
     if not asked.data:
         raise SettingError("No images were named.", fix="give a folder: mitate pilot leaves/ --out runs/leaves")
     return asked
@@ -118,22 +117,30 @@ def _dialled(values: dict[str, Any]) -> dict[str, Any]:
     """The generators as a list, each text-to-image model once for every guidance, and with --style as three: plain, untrained word, learned style."""
     values = dict(values)
     style, guidance = values.pop("style", None), values.pop("guidance", None)
-    if "generators" in values:
+    if isinstance(values.get("generators"), str):
         values["generators"] = _words(values["generators"])
     if not style and not guidance:
         return values
     from mitate.painted import split_name
 
-    models = [g for g in values.get("generators", []) if (found := split_name(g)) is not None and not found[1]]
+    models = [g for g in values.get("generators", []) if (found := split_name(_undialled(g))) is not None and not found[1]]
+    if guidance and any(_undialled(g) != g for g in models):
+        raise SettingError("A model has a guidance in its name, and --guidance gives others.", fix="leave one of the two out")
     if not models:
         raise SettingError("--style and --guidance are for text-to-image models, and none is named.", fix="name one with --generators, a folder or owner/name")
-    if wrong := [g for g in _words(guidance or "") if not _at_least_one(g)]:
+    if wrong := [g for g in _words(guidance) or [guidance] if not _at_least_one(g)] if guidance else []:
         raise SettingError(f"The guidance {wrong[0]!r} is no number from 1.", fix="write them like 1,2,7.5; 1 is none")
     made = []
     for name in values["generators"]:
         dialled = [f"{name}@{g}" for g in _words(guidance)] if guidance and name in models else [name]
         made += [one + tail for one in dialled for tail in (("", "+untrained", "+style") if style and name in models else ("",))]
     return {**values, "generators": made}
+
+
+def _undialled(name: str) -> str:
+    """A model's name without the guidance in it."""
+    model, at, number = name.rpartition("@")
+    return model if at and _at_least_one(number) else name
 
 
 def _at_least_one(text: str) -> bool:

@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, for prompts.")
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16, float16, for prompts.")
 @click.option("--saving", default="", help="Save memory, for prompts: slices, offload.")
+@click.option("--engine", default="local", show_default=True, help="For prompts: here, local or local:N (worker processes, each with the model).")
 def generate(
     name: str, per_class: int | None, classes: str | None, template: str, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int,
-    blocked: Path | None, device: str, precision: str, saving: str, **how: Any,
+    blocked: Path | None, device: str, precision: str, saving: str, engine: str, **how: Any,
 ) -> None:  # fmt: skip
     """Draw images from NAME into a folder that other tools open.
 
     NAME is a kept generator (with --per-class), or a text-to-image model (with --prompt, or --classes and --per-class): a folder of a diffusers pipeline,
     owner/name of the Hugging Face hub; MODEL+STYLE for one with a style that mitate adapt kept, or with a safetensors file.
     """
+    from mitate.engine import parse_engine
     from mitate.painted import split_name
     from mitate.progress import Line
     from mitate.sets import check_new
@@ -51,7 +53,7 @@ def generate(
     if (found := split_name(name)) is not None:
         pipeline, learnt = _opened(*found, device=device, precision=precision, saving=saving)
         words = _lines(blocked, "blocked words") if blocked is not None else []
-        how |= {"seed": seed, "learnt": learnt, "blocked": words, "progress": line}
+        how |= {"seed": seed, "learnt": learnt, "blocked": words, "workers": parse_engine(engine), "progress": line}
         if classes is not None and per_class is not None and not asked and per_prompt == 1:
             told = _paint_classes(pipeline, classes, out, line, per_class=per_class, template=template, **how)
         elif asked and classes is None and per_class is None and not template:
@@ -80,6 +82,9 @@ def _adapting(command: Any) -> Any:
         click.option("--template", default="", help="The sentence for a class, with {label} (and {style}).  [default: the model's own]"),
         click.option("--steps", type=click.IntRange(min=1), default=600, show_default=True, help="Steps of learning, at most: it stops by a selection split."),
         click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images a step."),
+        click.option("--rate", type=float, default=0.15, show_default=True, help="Of a step, in spreads of the model's table (docs/text-to-image.md)."),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps."),
+        click.option("--precision", default="float32", show_default=True, help="float32, bfloat16, float16."),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--file", type=click.Path(path_type=Path), help="Also write it as a safetensors file for diffusers."),
     ]):  # fmt: skip
@@ -92,27 +97,28 @@ def _adapting(command: Any) -> Any:
 @click.option("--vectors", type=click.IntRange(min=1), default=1, show_default=True, help="Vectors of the word.")
 @click.option("--start", default="photo", show_default=True, help="A plain word that the vectors begin as.")
 @click.option("--each-class", is_flag=True, help="A word for each class in place of one for all: the dearer rival.")
-def style(base: str, images: str, name: str, file: Path | None, seed: int, **how: Any) -> None:
+def style(base: str, images: str, name: str, file: Path | None, seed: int, device: str, precision: str, **how: Any) -> None:
     """One learned word for the look of the whole set (dataset style inversion)."""
     from mitate.adapted import StyleInversion
 
-    _adapt(base, images, name, file, seed, StyleInversion(**how))
+    _adapt(base, images, name, file, seed, (device, precision), StyleInversion(**how))
 
 
 @adapt.command()
 @_adapting
 @click.option("--rank", type=click.IntRange(min=1), default=4, show_default=True, help="Of the changes.")
-def lora(base: str, images: str, name: str, file: Path | None, seed: int, **how: Any) -> None:
+def lora(base: str, images: str, name: str, file: Path | None, seed: int, device: str, precision: str, **how: Any) -> None:
     """Low-rank changes of the model's attention, by the same loss."""
     from mitate.adapted import Lora
 
-    _adapt(base, images, name, file, seed, Lora(**how))
+    _adapt(base, images, name, file, seed, (device, precision), Lora(**how))
 
 
-def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, how: Any) -> None:
+def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, place: tuple[str, str], how: Any) -> None:
     from mitate.adapted import adapt as learn
     from mitate.adapted import check_file, export
     from mitate.cli_asked import train_images
+    from mitate.generators.pipelines import Place, open_pipeline
     from mitate.progress import Line, clock
     from mitate.store import checked_name
 
@@ -120,7 +126,8 @@ def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, how:
     if file is not None:
         check_file(file)
     line = Line(1.0, title=f"adapt {base}")
-    found = learn(base, train_images(images), how, seed=seed, name=name, progress=line)
+    model = base if place == ("cpu", "float32") else open_pipeline(base, Place(*place))
+    found = learn(model, train_images(images), how, seed=seed, name=name, progress=line)
     line.close()
     facts = found.entry.result
     click.echo(
@@ -166,7 +173,7 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
 
 def _lines(file: Path, what: str) -> list[str]:
     try:
-        found = [line.strip() for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        found = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, ValueError) as wrong:
         raise DataError(f"{file} cannot be read as {what} ({wrong}).", fix="give a text file in UTF-8, one a line") from wrong
     if not found:
@@ -198,8 +205,8 @@ def _paint_classes(pipeline: Any, classes: str, out: Path, line: Progress, **how
     from mitate.sets import write_images
 
     names = [c.strip() for c in classes.split(",") if c.strip()]
-    if Path(classes).exists():
-        names = sorted({row.label for row in list_source(classes).rows if row.label})
+    if len(names) == 1 and (Path(classes).exists() or set(classes) & set("/\\:")):
+        names = list(list_source(classes).class_names())  # DataError where there is no such source
     if len(names) != len(set(names)) or not names:
         raise SettingError(f"{classes!r} names no classes, or one twice.", fix="give a folder of class folders, or names with commas")
     images = paint_classes(pipeline, names, **how)

@@ -24,7 +24,7 @@ from mitate.errors import SettingError
 from mitate.generator import in_words
 from mitate.images import ArrayReader, ImageSet, Provenance
 from mitate.progress import Progress, Silent
-from mitate.runtime import seed_of
+from mitate.runtime import cores, free_memory, seed_of
 from mitate.settings import plain, record
 from mitate.store import Entry, Store
 from mitate.study import Job
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 OURS = "lab"
 BLOCK = 4  # batches of a job
+SPACED = re.compile(r"(?![\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f])\w")  # of scripts with spaces between words
+COPIES, OVERHEAD = 3, 1_000_000_000  # memory of a worker: so many times the weights on disk (float32 of float16, and the work), and the libraries
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -96,15 +98,15 @@ def paint(
     if empty := sum(not prompt.strip() for prompt in prompts):
         raise SettingError(f"{empty} of {len(prompts)} prompts are empty.", fix="leave them out")
     check_words(prompts, blocked)
-    chosen, told = record(How, how, where="paint"), progress or Silent()
+    chosen, told = pipeline.settled(record(How, how, where="paint")), progress or Silent()
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
     seeds = _seeds(texts, seed)
     pipeline.check(texts, chosen, learnt or Learnt())
     if judge is not None:
-        x = pipeline.paint(texts, seeds, chosen, learnt=learnt or Learnt(), judge=judge, progress=told)
+        x, seeds = pipeline.painted(texts, seeds, chosen, learnt=learnt or Learnt(), judge=judge, progress=told)
     else:
-        x = _in_blocks(pipeline, texts, seeds, chosen, learnt, store or Store.find(), workers, told)
-    settings: dict[str, Any] = {**plain(chosen), "steps": chosen.steps or pipeline.steps, "guidance": chosen.guidance or pipeline.guidance, "seed": seed}
+        x, seeds = _in_blocks(pipeline, texts, seeds, chosen, learnt, store or Store.find(), workers, told)
+    settings: dict[str, Any] = {**plain(chosen), "seed": seed}
     return ImageSet(
         name=Path(pipeline.name).resolve().name, classes=(), labels=(-1,) * len(texts), reader=ArrayReader(x),
         digests=tuple(pixel_digest(image) for image in x),
@@ -115,12 +117,14 @@ def paint(
 
 def _in_blocks(
     pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, workers: int | None, told: Progress
-) -> np.ndarray:
-    """The images as jobs of BLOCK batches, uint8 [n, h, w, 3]: each is kept as soon as it is painted."""
+) -> tuple[np.ndarray, list[int]]:
+    """The images, painted as jobs that are kept as soon as they are done, uint8 [n, h, w, 3], and the seed of each."""
     jobs = jobs_of(pipeline, texts, seeds, how, learnt, store)
     there = sum(store.get(job.asked) is not None for job in jobs)
     if len(jobs) - there < 2 or pipeline.place.device != "cpu":
         workers = 0
+    elif workers is None:
+        workers = max(1, min(cores(), len(jobs) - there, free_memory() // (COPIES * pipeline.bytes + OVERHEAD)))
     done = 0
 
     def tell(job: Job, entry: Entry, reused: bool) -> None:
@@ -130,7 +134,8 @@ def _in_blocks(
 
     with Engine(store, workers=workers) as engine:
         found = engine.run(jobs, done=tell)
-    return np.concatenate([np.load(found[job].path("x.npy"), allow_pickle=False) for job in jobs])
+    parts = [[np.load(found[job].path(name), allow_pickle=False) for job in jobs] for name in ("x.npy", "seeds.npy")]
+    return np.concatenate(parts[0]), [int(s) for s in np.concatenate(parts[1])]
 
 
 def jobs_of(
@@ -139,7 +144,7 @@ def jobs_of(
     """The images as jobs of `size` images (0: BLOCK batches), in order."""
     size = size or BLOCK * pipeline.batch_for(how.size or pipeline.size)
     inputs = {"learnt": keep_learnt(store, learnt)} if learnt else {}
-    common = {"model": str(pipeline.folder), "weights": pipeline.digest, "place": plain(pipeline.place), "how": plain(how)}
+    common = {"model": str(pipeline.folder.resolve()), "weights": pipeline.digest, "place": plain(pipeline.place), "how": plain(pipeline.settled(how))}
     jobs = []
     for start in range(0, len(texts), size):
         some = texts[start : start + size]
@@ -154,20 +159,18 @@ def paint_classes(
 ) -> ImageSet:  # fmt: skip
     """`per_class` images of each class by a sentence for it, as a labelled set. template: with {label}, and with {style} where a style was learnt (default:
     the pipeline's own). how: as for `paint`."""
-    from mitate.generators.text_to_image import WORD
+    from mitate.generators.text_to_image import class_word
 
     word = next(iter(learnt.words.vectors)) if learnt is not None and learnt.words is not None else ""
     template = template or (pipeline.styled if word else pipeline.template)
     if "{label}" not in template or ("{style}" in template) != bool(word):
         wanted = "{label} and {style}" if word else "{label}, and {style} only where a style was learnt"
         raise SettingError(f"The template {template!r} does not go with this.", fix=f"write {wanted} into it")
-    if learnt is not None and learnt.words is not None and len(learnt.words.vectors) > 1:
-        known = {f"<style-{k}>" for k in range(len(classes))}
-        if set(learnt.words.vectors) != known:
-            raise SettingError("This style has a word for each class that it was learnt on.", fix="give --classes the folder it was learnt on")
-        sentences = [template.replace("{label}", in_words(c)).replace("{style}", f"<style-{k}>") for k, c in enumerate(classes)]
-    else:
-        sentences = [template.replace("{label}", in_words(c)).replace("{style}", word or WORD) for c in classes]
+    known = learnt.words.vectors if learnt is not None and learnt.words is not None else {}
+    words = [class_word(in_words(c)) if len(known) > 1 else word for c in classes]
+    if missing := [c for c, w in zip(classes, words, strict=True) if known and w not in known]:
+        raise SettingError(f"This style has a word for each class that it was learnt on, and none for {missing[0]!r}.", fix="give --classes its own classes")
+    sentences = [template.replace("{label}", in_words(c)).replace("{style}", w) for c, w in zip(classes, words, strict=True)]
     if len(set(sentences)) < len(sentences):
         raise SettingError("Two classes have the same sentence.", fix="call their folders by different words")
     images = paint(pipeline, sentences, per_prompt=per_class, learnt=learnt, **how)
@@ -175,18 +178,21 @@ def paint_classes(
 
 
 def check_words(prompts: Sequence[str], blocked: Sequence[str]) -> None:
-    """SettingError for a prompt that holds a blocked word: as a whole word, in any case and width of its letters."""
+    """SettingError for a prompt that holds a blocked word: as a whole word (in scripts that write words apart), in any case and width."""
     for word in blocked:
-        if not (plain_word := _folded(word).strip()):
+        if not (plain_word := _folded(word)):
             raise SettingError("A blocked word is empty.", fix="leave it out")
-        pattern = re.compile(rf"(?<!\w){re.escape(plain_word)}(?!\w)")
+        ends = [r"(?<!\w)" if SPACED.match(plain_word[0]) else "", r"(?!\w)" if SPACED.match(plain_word[-1]) else ""]
+        pattern = re.compile(ends[0] + re.escape(plain_word) + ends[1])
         for prompt in prompts:
             if pattern.search(_folded(prompt)):
                 raise SettingError(f"The prompt {prompt[:60]!r} holds the blocked word {word!r}.", fix="change the prompt, or the list of blocked words")
 
 
 def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Case and width apart, and letters that nobody sees left out."""
+    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(seen.casefold().split())
 
 
 def _seeds(texts: Sequence[str], seed: int) -> list[int]:

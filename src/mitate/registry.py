@@ -44,6 +44,7 @@ KINDS: dict[str, dict[str, str]] = {
         "inception": "mitate.features.kinds:inception",
     },
 }
+ON_TOP = ("restyled", "text-to-image")  # generators that stand on a model, and go by its name
 
 
 def names(noun: str) -> list[str]:

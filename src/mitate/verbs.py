@@ -373,8 +373,8 @@ def _paint(work: Work) -> dict[str, Any]:
         raise DataError(f"The model {told['model']} changed while it painted.", fix="run the same command again")
     learnt = Learnt.of_fit(work.inputs["learnt"].folder) if "learnt" in work.inputs else Learnt()
     texts, seeds = [told["sentences"][k] for k, _ in told["rows"]], [seed for _, seed in told["rows"]]
-    x = pipeline.paint(texts, seeds, record(How, told["how"], where="paint"), learnt=learnt, progress=work.progress)
-    return _keep(work.folder, x, np.array([k for k, _ in told["rows"]], np.int64), told["sentences"], np.array(seeds, np.int64))
+    x, used = pipeline.painted(texts, seeds, record(How, told["how"], where="paint"), learnt=learnt, progress=work.progress)
+    return _keep(work.folder, x, np.array([k for k, _ in told["rows"]], np.int64), told["sentences"], np.array(used, np.int64))
 
 
 def _keep(folder: Path, x: np.ndarray, y: np.ndarray, classes: list[str], seeds: np.ndarray | None) -> dict[str, Any]:

@@ -155,11 +155,20 @@ def _learn(
         t = ((torch.arange(batch) + torch.rand(batch)) / batch * loss.times).long().clamp(max=loss.times - 1)  # spread evenly
         return loss.errors(z[rows], [lines["train"][int(y[i])] for i in rows], t, torch.randn_like(z[rows])).mean()
 
+    begun = {k: v.detach().clone() for k, v in module.state_dict().items()}
+    with torch.no_grad():
+        before = look(module) if look is not None else None
     schedule = Schedule(effort.steps, lr, warmup=min(20, effort.steps // 10), clip=0.0, beta2=0.99)
     every = max(1, effort.steps // effort.checks)
-    return optimise(
+    log = optimise(
         module, batch_loss, schedule, seed=seed, validate=look, validate_every=every, patience=effort.patience, checkpoint=checkpoint, progress=progress
     )
+    if before is not None:
+        log.curve.insert(0, (0, before))
+        if log.best_loss is None or before <= log.best_loss:  # nothing that was learnt is better than the start
+            module.load_state_dict(begun)
+            log.best_loss, log.best_step = before, 0
+    return log
 
 
 def _look(loss: Denoising, z: Tensor, y: np.ndarray, lines: Sequence[str], batch: int) -> Callable[[nn.Module], float]:

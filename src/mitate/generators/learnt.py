@@ -15,6 +15,7 @@ from mitate.settings import digest
 from mitate.store import file_digest
 
 WORDS, LORA = "words.safetensors", "pytorch_lora_weights.safetensors"  # in the folder of a fit
+LORA_PARTS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")  # of the names of a LoRA's tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Learnt:
                 names = list(file.keys())
         except (OSError, ValueError, SafetensorError) as wrong:
             raise DataError(f"{path} cannot be read ({wrong}).", fix="give a safetensors file of a LoRA or of textual inversion") from wrong
-        if any("lora" in name.lower() for name in names):
+        if any(part in name for name in names for part in LORA_PARTS):
             return cls(lora=path)
         return cls(words=Words.read(path, word=word))
 
@@ -64,6 +65,8 @@ class Learnt:
                 except Exception as wrong:  # whatever the library raises at weights of another model
                     raise DataError(f"{self.lora} does not go on this model ({str(wrong).splitlines()[0]}).", fix="give the model it was learnt on") from wrong
             try:
+                if not any("mitate" in names for names in pipeline.get_list_adapters().values()):
+                    raise DataError(f"{self.lora} changes no part of this model.", fix="give the model it was learnt on")
                 yield written
             finally:
                 pipeline.unload_lora_weights()

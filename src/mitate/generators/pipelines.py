@@ -13,8 +13,10 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,8 @@ class Place:
             raise SettingError(f"There is no precision {self.precision!r}.", fix=suggest(self.precision, PRECISIONS))
         if self.saving not in SAVINGS:
             raise SettingError(f"There is no way {self.saving!r} to save memory.", fix=suggest(self.saving, SAVINGS[1:]))
+        if self.device.startswith("cuda"):
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch wants for work that comes out the same each time
         if not _has_device(self.device):
             raise SettingError(f"There is no device {self.device!r} here.", fix="give cpu" + (", or cuda" if torch.cuda.is_available() else ""))
 
@@ -142,13 +146,21 @@ class Pipeline:
         from further seeds, `seed_of("again", seed, try)`; JobError after TRIES of them. batch: images at once (0: by size); another batch may move
         single values by one grey level.
         """
+        return self.painted(prompts, seeds, how, learnt=learnt, judge=judge, batch=batch, progress=progress)[0]
+
+    def painted(
+        self, prompts: Sequence[str], seeds: Sequence[int], how: How = PLAIN, *, learnt: Learnt = NOTHING, judge: Judge | None = None, batch: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[np.ndarray, list[int]]:  # fmt: skip
+        """As `paint`, and the seed that each image comes from in the end."""
         if len(prompts) != len(seeds):
             raise SettingError(f"{len(prompts)} prompts have {len(seeds)} seeds.", fix="give one seed a prompt")
         size, told = how.size or self.size, progress or Silent()
         batch = batch or self.batch_for(size)
         x = np.zeros((len(prompts), size, size, 3), np.uint8)
+        used = [int(s) for s in seeds]
         if not len(prompts):
-            return x
+            return x, used
         with torch_threads(), learnt.on(self.loaded) as written, self._sampler(how.sampler):
             texts = [said(p, written) for p in prompts]
             self._check_lengths([*dict.fromkeys(texts), how.negative])
@@ -160,22 +172,39 @@ class Pipeline:
                 refused = []
                 for start in range(0, len(todo), batch):
                     rows = todo[start : start + batch]
+                    for i, seed in zip(rows, mine[start : start + batch], strict=True):
+                        used[i] = seed
                     made, allowed = brush.paint([texts[i] for i in rows], mine[start : start + batch])
                     x[rows] = made
                     kept = allowed if judge is None else allowed & _verdicts(judge, made)
                     refused += [i for i, ok in zip(rows, kept.tolist(), strict=True) if not ok]
                     told.step(len(texts) - len(todo) + start + len(rows), len(texts), "images")
                 if not (todo := refused):
-                    return x
+                    return x, used
         raise JobError(
             f"{len(todo)} of {len(prompts)} images were refused by the content filter {TRIES} times, the first of the prompt {prompts[todo[0]][:60]!r}.",
             fix="change the prompt, or the filter",
         )
 
+    def settled(self, how: How) -> How:
+        """The same with the pipeline's own steps and guidance where none are asked for."""
+        return replace(how, steps=how.steps or self.steps, guidance=how.guidance or self.guidance)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of its weights on disk."""
+        return sum(p.stat().st_size for p in self.folder.rglob("*.safetensors"))
+
     def check(self, prompts: Sequence[str], how: How, learnt: Learnt = NOTHING) -> None:
         """SettingError or DataError for what `paint` would refuse, before anything is painted."""
         with learnt.on(self.loaded) as written, self._sampler(how.sampler):
             self._check_lengths([*dict.fromkeys(said(p, written) for p in prompts), how.negative])
+            known = learnt.words.vectors if learnt.words is not None else ()
+            if unknown := [word for p in prompts for word in re.findall(r"<style[^<> ]*>", p) if word not in known]:
+                raise SettingError(f"A prompt holds {unknown[0]}, and nothing was learnt for it.", fix="name a style (MODEL+STYLE), or leave the word out")
+            multiple = int(self.loaded.vae_scale_factor)
+            if how.size % multiple:
+                raise SettingError(f"A size of {how.size} pixels cannot be painted by {self.name}.", fix=f"give a multiple of {multiple}")
             _Brush(self, how, how.size or self.size, 1)
 
     def _sampler(self, name: str) -> Any:
@@ -257,6 +286,9 @@ class _Brush:
             made = self.pipeline.loaded(**words, generator=chances, output_type="np", **self.how)
         except ValueError as wrong:
             raise SettingError(f"{self.pipeline.name} does not paint so ({str(wrong).splitlines()[0]}).", fix="change the steps or the guidance") from wrong
+        if not np.isfinite(made.images[: len(prompts)]).all():
+            name, how = self.pipeline.name, self.pipeline.place.precision
+            raise JobError(f"{name} painted values that are no numbers, in {how}.", fix="use another precision: float32 or bfloat16")
         flagged = getattr(made, "nsfw_content_detected", None) or [False] * self.batch
         x = np.rint(made.images[: len(prompts)] * 255).astype(np.uint8)
         return x, ~np.array(flagged[: len(prompts)], dtype=bool)
@@ -279,8 +311,7 @@ def is_pipeline(folder: Path) -> bool:
 
 def is_hub_name(name: str) -> bool:
     """Whether the name can only be one of the Hugging Face hub: owner/name, and no folder of that name here."""
-    owner, slash, rest = name.partition("/")
-    return bool(slash and owner and rest and "/" not in rest and not set(name) & set("\\: ") and owner not in (".", "..", "~") and not Path(name).exists())
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)) and Path(name).suffix != ".safetensors" and not Path(name).exists()
 
 
 def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
@@ -321,7 +352,7 @@ def _fetch(name: str) -> Path:
     except ImportError as wrong:
         raise MissingExtra.of("huggingface_hub", "diffusion", "A pipeline of the hub") from wrong
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"], ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*/*.safetensors", "*/*.txt", "*/*.model"], ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as wrong:  # no network, no such name, no right to it: whatever the hub's client raises
         told = str(wrong).strip().splitlines() or [type(wrong).__name__]
         raise DataError(f"There is no folder {name}, and the hub gives no pipeline of that name ({told[0]}).", fix="check the name and the network") from wrong

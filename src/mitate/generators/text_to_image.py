@@ -26,7 +26,8 @@ from mitate.generator import Pixels, in_words
 from mitate.generators import inversion
 from mitate.generators.learnt import LORA, WORDS, Learnt
 from mitate.generators.packing import check
-from mitate.generators.pipelines import How, Pipeline, is_hub_name, is_pipeline, opened
+from mitate.generators.pipelines import How, Pipeline, Place, is_hub_name, is_pipeline, opened
+from mitate.generators.tokens import Words
 from mitate.progress import Progress
 from mitate.runtime import seed_of, torch_threads
 from mitate.settings import suggest
@@ -61,6 +62,8 @@ class TextToImage:
     guidance: float = 0.0  # 0 for the pipeline's own, 1 for none
     negative: str = ""
     sampler: str = ""
+    device: str = "cpu"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -68,6 +71,10 @@ class TextToImage:
         if min(self.steps, self.batch, self.vectors, self.rank, self.checks) < 1 or not self.rate > 0 or self.patience < 0:
             raise SettingError("Settings of a text-to-image generator are out of range.", fix="give counts of 1 or more, and a rate above 0")
         _ = self.how
+
+    @property
+    def place(self) -> Place:
+        return Place(device=self.device, precision=self.precision)
 
     @property
     def how(self) -> How:
@@ -80,28 +87,44 @@ class TextToImage:
 
     def bound(self, classes: Sequence[str]) -> TextToImage:
         """The same with what is left open fixed: the model's digest, its template, what the classes are called; steps where nothing is learnt: 1."""
-        pipeline = opened(self.model)
+        model = self.model if self.model == "lab" or is_hub_name(self.model) else str(Path(self.model).resolve())
+        pipeline = opened(model, self.place)
         styled = self.style not in ("none", "lora")
         template = self.template or (pipeline.styled if styled else pipeline.template)
         if "{label}" not in template or ("{style}" in template) != styled:
             wanted = "{label} and {style}" if styled else "{label}, and no {style}"
             raise SettingError(f"The template {template!r} does not go with the style {self.style!r}.", fix=f"write {wanted} into it")
-        words = self.words or tuple(in_words(c) for c in classes)
-        steps = self.steps if self.style in TRAINED else 1
-        return replace(self, weights=self.weights or pipeline.digest, template=template, words=words, steps=steps)
+        how, words = pipeline.settled(self.how), self.words or tuple(in_words(c) for c in classes)
+        made = replace(
+            self, model=model, weights=self.weights or pipeline.digest, template=template, words=words, sample_steps=how.steps, guidance=how.guidance,
+            steps=self.steps if self.style in TRAINED else 1,
+        )  # fmt: skip
+        sentences = [made.sentence(k) for k in range(len(words))]
+        if len(set(sentences)) < len(sentences):
+            raise SettingError("Two classes have the same sentence.", fix="call their folders by different words")
+        pipeline.check(sentences, how, Learnt(made.begun(pipeline)) if styled else Learnt())
+        return made
+
+    def begun(self, pipeline: Pipeline) -> Words:
+        """The words of its sentences as they are before any step."""
+        names = list(dict.fromkeys(self.word(k) for k in range(len(self.words))))
+        return inversion.untrained(pipeline.loaded, words=names, start=self.start, vectors=self.vectors)
 
     @property
     def opened(self) -> Pipeline:
-        """The pipeline. DataError where it is another one than `weights` says."""
-        pipeline = opened(self.model)
+        """The pipeline where it shall run. DataError where it is another one than `weights` says."""
+        pipeline = opened(self.model, self.place)
         if self.weights and pipeline.digest != self.weights:
             raise DataError(f"The model {self.model} is another one than when this was planned.", fix="put it back, or plan again with another --out")
         return pipeline
 
     def sentence(self, k: int) -> str:
         """What is asked for class k."""
-        word = f"<style-{k}>" if self.style == "each-class" else WORD
-        return self.template.replace("{label}", self.words[k]).replace("{style}", word)
+        return self.template.replace("{label}", self.words[k]).replace("{style}", self.word(k))
+
+    def word(self, k: int) -> str:
+        """The learned word in the sentence of class k."""
+        return class_word(self.words[k]) if self.style == "each-class" else WORD
 
     def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
         shape = check(train, selection)
@@ -113,7 +136,7 @@ class TextToImage:
         told, seen = (inversion.Told(p.x, p.y, [self.sentence(k) for k in range(p.n_classes)]) for p in (train, selection))
         words, log, tensors = None, Log(steps=1, best_step=1), None
         how: dict[str, Any] = {"size": pipeline.size, "seed": seed, "checkpoint": checkpoint, "progress": progress}
-        names = list(dict.fromkeys(f"<style-{k}>" if self.style == "each-class" else WORD for k in range(train.n_classes)))
+        names = list(dict.fromkeys(self.word(k) for k in range(train.n_classes)))
         folder.mkdir(parents=True, exist_ok=True)
         with torch_threads(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of("init", seed))
@@ -121,7 +144,7 @@ class TextToImage:
                 effort = replace(effort, rate=self.rate / 0.15 * 1e-3)
                 tensors, log = inversion.tune(pipeline.loaded, told, seen, effort, rank=self.rank, **how)
             elif self.style == "untrained":
-                words = inversion.untrained(pipeline.loaded, words=names, start=self.start, vectors=self.vectors)
+                words = self.begun(pipeline)
             elif self.style != "none":
                 words, log = inversion.invert(pipeline.loaded, told, seen, effort, words=names, start=self.start, vectors=self.vectors, **how)
         if words is not None:
@@ -135,7 +158,10 @@ class TextToImage:
 
     def load(self, folder: Path) -> Painter:
         facts = json.loads((folder / "generator.json").read_text())
-        return Painter(self, self.opened, tuple(facts["shape"]), facts["n_classes"], Learnt.of_fit(folder))
+        learnt = Learnt.of_fit(folder)
+        if self.style not in ("none", "lora") and (learnt.words is None or not all(self.word(k) in learnt.words.vectors for k in range(len(self.words)))):
+            raise DataError(f"{folder} does not hold the words of its sentences.", fix="fit it again")
+        return Painter(self, self.opened, tuple(facts["shape"]), facts["n_classes"], learnt)
 
 
 class Painter:
@@ -155,6 +181,11 @@ class Painter:
         if self.shape[0] == self.shape[1]:
             return np.stack([resize(image, self.shape[0], self.shape[2]) for image in x]) if len(x) else np.zeros((0, *self.shape), np.uint8)
         raise DataError(f"A text-to-image model paints squares, not {self.shape[0]} x {self.shape[1]} pixels.", fix="give a --size")
+
+
+def class_word(called: str) -> str:
+    """The learned word of a class that is called so, where each class has its own."""
+    return f"<style-{'-'.join(called.split())}>"
 
 
 def named(name: str) -> tuple[str, str, float] | None:

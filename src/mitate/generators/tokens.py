@@ -11,6 +11,7 @@ tensors with a gradient.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
@@ -58,12 +59,14 @@ class Words:
     def read(cls, path: Path, *, word: str = "") -> Words:
         """The words of a textual-inversion file. word: what a file's only word is called here (default: as in the file, or <its file name>)."""
         try:
+            with safe_open(path, "np") as file:
+                ours = (file.metadata() or {}).get("words", "").split()
             found = {name: np.atleast_2d(v).astype(np.float32) for name, v in load_file(path).items()}
         except (OSError, ValueError, TypeError, SafetensorError) as wrong:
             raise DataError(f"{path} cannot be read as learned words ({wrong}).", fix="give a safetensors file of textual inversion") from wrong
         if not found or any(v.ndim != 2 or not np.isfinite(v).all() for v in found.values()):
             raise DataError(f"{path} holds no vectors of words.", fix="give a safetensors file of textual inversion")
-        own = f"<{path.stem}>"
+        own = ours[0] if len(ours) == 1 else f"<{path.stem}>"
         if set(found) == set(XL):
             return cls({word or own: tuple(found[name] for name in XL)})
         if len(found) == 1:
@@ -121,9 +124,8 @@ def spoken(pipeline: Any, words: Words | Mapping[str, Sequence[Tensor]] | None) 
 
 def said(prompt: str, written: Mapping[str, str]) -> str:
     """The prompt with each learned word as `spoken` told to write it, the longest first: one may begin with another."""
-    for word in sorted(written, key=len, reverse=True):
-        prompt = prompt.replace(word, written[word])
-    return prompt
+    words = sorted(written, key=len, reverse=True)
+    return re.sub("|".join(re.escape(word) for word in words), lambda found: written[found.group()], prompt) if words else prompt
 
 
 def start_vectors(pipeline: Any, *, word: str, k: int) -> list[Tensor]:
@@ -131,7 +133,8 @@ def start_vectors(pipeline: Any, *, word: str, k: int) -> list[Tensor]:
     found = []
     for _, tokenizer, encoder in readers(pipeline):
         table = encoder.get_input_embeddings().weight.detach().float()  # type: ignore[operator]
-        ids = tokenizer(word, add_special_tokens=False).input_ids
+        if not (ids := tokenizer(word, add_special_tokens=False).input_ids):
+            raise SettingError(f"The word {word!r} that vectors shall begin as has no token.", fix="give a plain word, like photo")
         middle = table[ids].mean(0)
         spread = 0.1 * table.std() * torch.randn(k, table.shape[1], generator=torch.Generator().manual_seed(0))
         spread[0] = 0

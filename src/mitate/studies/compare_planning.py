@@ -217,7 +217,7 @@ def _families(asked: Compare, data: Data, store: Store, shape: tuple[int, int, i
     notes: list[str] = []
     private: dict[str, Any] = {}
     for name in asked.generators:
-        if name in registry.names("generator"):
+        if name in registry.names("generator") and name not in registry.ON_TOP:
             found[name] = {"kind": name, "epsilon": 0.0, "options": _options(asked, name, data, shape, epsilon=0.0)}
             if asked.epsilon and hasattr(registry.find("generator", name), "private_for"):
                 options = _options(asked, name, data, shape, epsilon=asked.epsilon)
@@ -226,7 +226,7 @@ def _families(asked: Compare, data: Data, store: Store, shape: tuple[int, int, i
                 notes.append(f"{name} has no private fit, so it has no row with epsilon")
             continue
         if not name.startswith(PLACE) and name != PLACE.rstrip(":"):
-            known = [*registry.names("generator"), f"{PLACE}PATH"]
+            known = [*(kind for kind in registry.names("generator") if kind not in registry.ON_TOP), f"{PLACE}PATH"]
             fix = "name its kind, which is fitted anew on every subset" if name in store.refs() else suggest(name, known)
             raise SettingError(f"{name!r} is no family of generators.", fix=fix)
         splits = data.splits

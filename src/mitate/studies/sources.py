@@ -40,8 +40,8 @@ def source_of(name: str, *, train: ImageSet, shape: tuple[int, int, int], test: 
         raise SettingError("The generator folder needs a path.", fix="write it as folder:PATH")
     if name.startswith(PLACE):
         return _outside(name, train.classes, shape, test, held, store)
-    if name == "text-to-image":
-        raise SettingError("A text-to-image generator needs its model.", fix="name lab, a folder that diffusers saved, or owner/name of the hub")
+    if name in registry.ON_TOP:
+        raise SettingError(f"A {name} generator needs its model.", fix="name a kept generator, a folder that diffusers saved, or owner/name of the hub")
     if (paints := _painter(name, train.classes)) is not None:
         return Source({"kind": "text-to-image", "options": plain(paints)})
     if name in registry.names("generator"):
@@ -66,7 +66,7 @@ def _kept(name: str, classes: tuple[str, ...], shape: tuple[int, int, int], unse
     except DataError:  # not even a possible name
         entry = None
     if entry is None:
-        known = [*registry.names("generator"), f"{PLACE}PATH", *store.refs()]
+        known = [*(kind for kind in registry.names("generator") if kind not in registry.ON_TOP), f"{PLACE}PATH", *store.refs()]
         raise SettingError(f"There is no generator {name!r}.", fix=suggest(name, known))
     facts = entry.result
     if list(facts.get("classes", [])) != list(classes) or tuple(facts.get("shape", ())) != shape:
