@@ -1,6 +1,6 @@
-"""The lab's autoencoder: 32 x 32 x 3 pixels to 8 x 8 x 16 latents and back, as diffusers' AutoencoderKL.
+"""The lab's autoencoder: 32 x 32 x 3 pixels to 16 x 16 x 8 latents and back, as diffusers' AutoencoderKL.
 
-    python autoencoder.py [--steps 8000] [--work runs/lab-models]
+    python autoencoder.py [--steps 3000] [--work runs/lab-models]
     python autoencoder.py --decoder [--steps 4000]        goes on with the decoder alone, so that latents, and what is trained on them, stay as they are
 
     python autoencoder.py --judge start/vae               what is left of new drawings that are encoded and decoded, by the oracle
@@ -30,22 +30,22 @@ from mitate.lab.questions import faithfulness
 from mitate.lab.skills import training
 from mitate.metrics.intervals import wilson
 
-BATCH, KL, CHANNELS = 16, 2e-5, 16
+BATCH, KL, CHANNELS, SIDE = 16, 2e-5, 8, 16
 SLACK = 0.05  # noise on latents (of unit variance) that the decoder learns to bear
 
 
 def new() -> AutoencoderKL:
     torch.manual_seed(0)
     return AutoencoderKL(
-        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 48, 96), layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=8, sample_size=32,
+        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(24, 48), layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=8, sample_size=32,
         mid_block_add_attention=False, scaling_factor=1.0,
     )  # fmt: skip
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=8000)
+    options.add_argument("--steps", type=int, default=3000)
     options.add_argument("--decoder", action="store_true")
     options.add_argument("--judge", type=Path)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
@@ -65,7 +65,7 @@ def main() -> None:
         noise = torch.Generator().manual_seed(step)
         posterior = net.encode(given_x).latent_dist
         z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=noise)
-        return error(net.decode(z).sample, given_x) + KL * posterior.kl().mean() / 64
+        return error(net.decode(z).sample, given_x) + KL * posterior.kl().mean() / SIDE**2
 
     mean = train(net, loss, steps=given.steps, lr=2e-3, folder=given.work / "autoencoder", decay=0.999)
     fold(mean, torch.from_numpy(x[:4000]).permute(0, 3, 1, 2).float() / 127.5 - 1)
@@ -121,7 +121,7 @@ def refine(work: Path, x: np.ndarray, steps: int) -> None:
 
 @torch.no_grad()
 def latents(vae: AutoencoderKL, x: np.ndarray, place: Path) -> Tensor:
-    """float16 [n, CHANNELS, 8, 8], kept in a file."""
+    """float16 [n, CHANNELS, SIDE, SIDE], kept in a file."""
     if not place.exists():
         made = [vae.encode(torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean for part in np.array_split(x, len(x) // 200)]
         np.savez(place, z=torch.cat(made).half().numpy())

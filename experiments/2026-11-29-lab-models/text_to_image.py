@@ -2,9 +2,9 @@
 
     python text_to_image.py [--steps 16000] [--work runs/lab-models]
 
-A U-Net over 8 x 8 x 16 latents, with cross-attention at both levels and the pooled text beside the time, learns to paint what the text encoder of text.py,
-which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance. Written as
-a diffusers pipeline folder in float16.
+A U-Net over 16 x 16 x 8 latents, with cross-attention at its maps of 8 and 4 and the pooled text beside the time, learns to paint what the text encoder
+of text.py, which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance.
+Written as a diffusers pipeline folder in float16.
 
 Two things help it to shapes. Errors count three times at and beside things. And from a map inside the U-Net it is read what is where (eye.py has the same
 questions), with a small weight: as representation alignment does it with a large model's features (Yu et al. 2024, arXiv 2410.06940), with the world's truth
@@ -19,9 +19,10 @@ from pathlib import Path
 
 import tokenizer
 import torch
-from autoencoder import CHANNELS, latents
+from autoencoder import CHANNELS, SIDE, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from eye import OF_THING, SIDE, truth
+from eye import OF_THING, truth
+from eye import SIDE as PLACES
 from loop import rows, train
 from pairs import PAIRS, STYLED, asked, kept
 from text import WIDTH
@@ -31,37 +32,37 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from mitate.lab.skills import training
 
-BATCH, DROP, READ = 32, 0.1, 0.05
+BATCH, DROP, READ, WIDTHS = 16, 0.1, 0.05, (40, 80, 128)
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
 
 def denoiser() -> UNet2DConditionModel:
     torch.manual_seed(0)
     return UNet2DConditionModel(
-        sample_size=8, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=(64, 128), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2, mid_block_type=None, up_block_types=("CrossAttnUpBlock2D",) * 2,
+        sample_size=SIDE, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=WIDTHS, layers_per_block=1, mid_block_type=None,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * 2), up_block_types=(*("CrossAttnUpBlock2D",) * 2, "UpBlock2D"),
         cross_attention_dim=WIDTH, attention_head_dim=4, norm_num_groups=8, addition_embed_type="text", addition_embed_type_num_heads=4,
     )  # fmt: skip
 
 
 class Painter(nn.Module):
-    """The U-Net, and a head that reads from its map of 8 x 8 what is where."""
+    """The U-Net, and a head that reads what is where from one of its last maps."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.unet = unet
         torch.manual_seed(1)
-        self.head = nn.Linear(128, 1 + sum(len(values) for values in OF_THING.values()))
+        self.head = nn.Linear(WIDTHS[1], 1 + sum(len(values) for values in OF_THING.values()))
 
     def forward(self, z: Tensor, t: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        """v [n, 16, 8, 8], and scores [n, 64, 1 + values]."""
+        """v [n, CHANNELS, SIDE, SIDE], and scores [n, 64, 1 + values]."""
         kept: list[Tensor] = []
-        hook = self.unet.up_blocks[0].register_forward_hook(lambda block, given, out: kept.append(out))
+        hook = self.unet.up_blocks[1].register_forward_hook(lambda block, given, out: kept.append(out))
         try:
             v = self.unet(z, t, states).sample
         finally:
             hook.remove()
-        return v, self.head(kept[0].flatten(2).transpose(1, 2))
+        return v, self.head(functional.avg_pool2d(kept[0], SIDE // PLACES).flatten(2).transpose(1, 2))
 
 
 def reading(seen: Tensor, there: Tensor, things: dict[str, Tensor]) -> Tensor:
@@ -92,13 +93,14 @@ def main() -> None:
     noising = DDPMScheduler(**SCHEDULE)
 
     there, things, _ = truth([scene for _, scene in (training(i, seed=0, styled=STYLED) for i in range(PAIRS))], ["flat"] * PAIRS)
-    near = functional.max_pool2d(there.float().view(-1, 1, SIDE, SIDE), 3, 1, 1)  # at things and beside them
+    near = functional.max_pool2d(there.float().view(-1, 1, PLACES, PLACES), 3, 1, 1)  # at things and beside them
+    near = functional.interpolate(near, scale_factor=SIDE // PLACES)
     painter = Painter(denoiser())
 
     def loss(step: int) -> Tensor:
         chance = torch.Generator().manual_seed(step)
         some = rows(len(z), BATCH, step)
-        clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, 8, 8, generator=chance)
+        clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
         told = torch.where(torch.rand(BATCH, 1, 1, generator=chance) < DROP, nothing, states[some]).float()
