@@ -196,7 +196,6 @@ def assert_told(words: list[str], told: str) -> None:
         (["generate", "nowhere/", "--prompt", "x", "--out", "o"], "There is no kept generator"),
         (["generate", "n" * 300, "--prompt", "x", "--out", "o"], "There is no kept generator"),
         (["caption", "digits:1", "--with", "n" * 300], "holds no captioner"),
-        (["caption", "digits:1"], "--with"),
     ],
 )
 def test_models_that_are_not_there_are_told(words: list[str], told: str) -> None:

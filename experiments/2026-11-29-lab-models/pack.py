@@ -1,9 +1,9 @@
 """Put the lab's trained models where mitate ships them: src/mitate/weights/lab, lab-captioner, lab-clip, in float16.
 
-    python pack.py [--work runs/lab-models] [--checkpoint] [--steps 12] [--guidance 3]
+    python pack.py [--parts lab,lab-captioner,lab-clip] [--work runs/lab-models] [--steps 12] [--guidance 3]
 
-The pipeline gets the refined decoder (autoencoder.py --decoder) where there is one, and `mitate.json` with its default steps and guidance. --checkpoint
-packs a training that still runs.
+Cards (README.md) that are there stay. The pipeline is packed from its last checkpoint, also of a training that still runs; it gets the refined decoder
+(autoencoder.py --decoder) where there is one, and `mitate.json` with its default steps and guidance.
 """
 
 from __future__ import annotations
@@ -28,12 +28,36 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     options.add_argument("--out", type=Path, default=WEIGHTS)
-    options.add_argument("--checkpoint", action="store_true")
+    options.add_argument("--parts", default="lab,lab-captioner,lab-clip")
     options.add_argument("--steps", type=int, default=12)
     options.add_argument("--guidance", type=float, default=3.0)
     given = options.parse_args()
     warnings.filterwarnings("ignore")
-    folder = given.out / "lab"
+    for part in given.parts.split(","):
+        folder = given.out / part
+        for path in folder.glob("*") if folder.exists() else ():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "README.md":
+                path.unlink()
+        if part == "lab":
+            pipeline(given, folder)
+        else:
+            shutil.copytree(given.work / part, folder, dirs_exist_ok=True)
+    for config in given.out.glob("lab*/**/config.json"):  # the libraries write where they loaded from; that is nobody's business
+        config.write_text(json.dumps(placeless(json.loads(config.read_text())), indent=2, sort_keys=True) + "\n")
+    for path in sorted(p for p in given.out.glob("lab*/**/*") if p.is_file()):
+        path.chmod(0o644)
+        print(f"{path.relative_to(given.out)}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def placeless(value: object) -> object:
+    """A configuration without the places it was loaded from."""
+    return {key: placeless(v) for key, v in value.items() if key != "_name_or_path"} if isinstance(value, dict) else value
+
+
+def pipeline(given: argparse.Namespace, folder: Path) -> None:
+    """The text-to-image model from its last checkpoint, with its defaults."""
     facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
     facts |= {"template": "a picture of a {label}", "styled": "a picture of a {label}, {style}"}
     unet, place = denoiser(), given.work / "text-to-image" / "checkpoint.safetensors"
@@ -41,19 +65,8 @@ def main() -> None:
     with safe_open(place, "pt") as opened:
         facts |= {"trained_steps": int(opened.metadata()["step"]), "trained_core_seconds": round(float(opened.metadata()["cpu_seconds"]))}
     vae = AutoencoderKL.from_pretrained(given.work / ("vae-refined" if (given.work / "vae-refined").exists() else "vae"))
-    shutil.rmtree(folder, ignore_errors=True)
     write(unet.eval(), CLIPTextModel.from_pretrained(given.work / "text-encoder"), vae, tokenizer.opened(given.work), folder)
     (folder / "mitate.json").write_text(json.dumps(facts, indent=1) + "\n")
-    if not given.checkpoint:
-        for name in ("lab-captioner", "lab-clip"):
-            if (given.work / name).exists():
-                shutil.rmtree(given.out / name, ignore_errors=True)
-                shutil.copytree(given.work / name, given.out / name)
-    for config in given.out.glob("lab*/**/config.json"):  # the libraries write where they loaded from; that is nobody's business
-        told = {key: value for key, value in json.loads(config.read_text()).items() if key != "_name_or_path"}
-        config.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    for path in sorted(p for p in given.out.glob("lab*/**/*") if p.is_file()):
-        print(f"{path.relative_to(given.out)}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def _told_curve(curve: list[Any]) -> str:
 
 @click.command()
 @click.argument("images")
-@click.option("--with", "model", required=True, help="A folder of a captioner that transformers saved.")
+@click.option("--with", "model", default="lab", show_default=True, help="The captioner: a folder that transformers saved, or lab, for drawings of the lab.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write file and text of each image there, a line each.")
 def caption(images: str, model: str, json_file: Path | None) -> None:
     """Describe every image of IMAGES in words."""

@@ -76,8 +76,6 @@ def open_captioner(source: str | Path) -> Captioner:
         there = (folder / "config.json").is_file()
     except OSError:  # a name too long for the system
         there = False
-    if folder == LAB and not there:
-        raise DataError("The lab's captioner is in training and does not come with this version.", fix="give a folder that transformers saved")
     if not there:
         raise DataError(f"{folder} holds no captioner (config.json).", fix='give a folder that transformers saved, or "lab"')
     return Captioner(str(source), folder)
