@@ -16,6 +16,8 @@ def volume_asked(images: str, given: dict[str, Any]) -> Any:
     from mitate.studies.volume_planning import Volume
 
     values = {"data": images, **{k: v for k, v in given.items() if v is not None}}
+    if "generators" in values:
+        values["generators"] = _words(values["generators"])
     values = _dialled(values)
     if "volumes" in values:
         parts = [part.strip() for part in values["volumes"].split(",") if part.strip()]
@@ -53,8 +55,7 @@ def pilot_asked(images: str | None, plan_file: Path | None, given: dict[str, Any
 
     values = {k: v for k, v in read_plan(plan_file).items() if k not in PRICES} if plan_file is not None else {}
     given = {("synthetic_per_class" if k == "synthetic" else k): v for k, v in given.items() if v is not None}
-    if "arms" in given:
-        given["arms"] = _words(given["arms"])
+    given = {k: _words(v) if k in ("arms", "generators") else v for k, v in given.items()}
     if images is not None:
         given["data"] = images
     asked = record(Pilot, _dialled({**values, **given}), where=str(plan_file) if plan_file else "options")
@@ -117,8 +118,6 @@ def _dialled(values: dict[str, Any]) -> dict[str, Any]:
     """The generators as a list, each text-to-image model once for every guidance, and with --style as three: plain, untrained word, learned style."""
     values = dict(values)
     style, guidance = values.pop("style", None), values.pop("guidance", None)
-    if isinstance(values.get("generators"), str):
-        values["generators"] = _words(values["generators"])
     if not style and not guidance:
         return values
     from mitate.painted import split_name

@@ -21,7 +21,7 @@ from mitate.settings import from_text, plain, suggest
 from mitate.store import Asked, Entry, Store
 from mitate.verbs import VERBS, keep_images, perform, read_pixels
 
-MOST_SIZE, MOST_ASKED = 64, 1024  # pixels, unless asked for more; and whatever is asked for
+MOST_SIZE, MOST_ASKED = 64, 256  # pixels, unless asked for more; and whatever is asked for, but of a kind with a `most_size` of its own
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def prepare(kind: Any, train: ImageSet, *, seed: int, size: int) -> Parts:
         raise DataError(f"{train.name!r} holds synthetic images.", fix="fit generators on real images")
     if unlabelled := sum(k < 0 for k in train.labels):
         raise DataError(f"{unlabelled} of {len(train)} images have no label.", fix="put images into one folder a class, or name labels in metadata.jsonl")
-    if size != 0 and not 8 <= size <= MOST_ASKED:
-        raise SettingError(f"A size of {size} pixels is out of range.", fix=f"give 8 to {MOST_ASKED}, or 0 for the images' own")
+    most = getattr(kind, "most_size", MOST_ASKED)
+    if size != 0 and not 8 <= size <= most:
+        raise SettingError(f"A size of {size} pixels is out of range.", fix=f"give 8 to {most}, or 0 for the images' own")
     private = bool(getattr(kind, "epsilon", 0))
     splits = Splits(train, train.subset([]), train.subset([]), train.subset([]), seed) if private else split(train, train.subset([]), seed=seed)
     shapes = [train.reader.read(i).shape for i in range(min(len(train), 50))]

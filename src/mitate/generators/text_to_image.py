@@ -44,6 +44,7 @@ class TextToImage:
     """Settings of a pipeline as a generator. `steps` is the work of learning a style; it is 1 where none is learnt."""
 
     version: ClassVar[int] = 1
+    most_size: ClassVar[int] = 1024  # pixels
 
     model: str = "lab"  # as `open_pipeline` takes it
     weights: str = ""  # the pipeline's digest: another model under the same name is an error
