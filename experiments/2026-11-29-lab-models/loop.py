@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,10 +22,14 @@ EVERY = 60.0  # seconds from checkpoint to checkpoint
 
 
 def train(
-    net: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr: float, folder: Path, warmup: int = 200, decay: float = 0.999, tell: int = 100
-) -> nn.Module:
-    """The averaged net after `steps` steps. loss(i): of batch i, through `net`."""
+    net: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr: float, folder: Path, warmup: int = 200, decay: float = 0.999, tell: int = 100,
+    start: Path | None = None,
+) -> nn.Module:  # fmt: skip
+    """The averaged net after `steps` steps. loss(i): of batch i, through `net`. start: averaged weights that `lend` wrote, where there is no checkpoint:
+    the steps go on from theirs, the optimiser begins anew."""
     folder.mkdir(parents=True, exist_ok=True)
+    if start is not None and not (folder / "checkpoint.safetensors").exists():
+        _borrow(net, start, folder)
     mean = copy.deepcopy(net).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     start, spent = _resume(net, mean, optimiser, folder)
@@ -62,6 +67,22 @@ def rows(n: int, batch: int, step: int) -> Tensor:
     return order[(step % per_round) * batch : (step % per_round + 1) * batch]
 
 
+def lend(folder: Path, out: Path) -> None:
+    """Write the averaged weights of a training's checkpoint as float16, for a day when the rest of it is gone."""
+    place = folder / "checkpoint.safetensors"
+    with safe_open(place, "pt") as opened:
+        about = opened.metadata()
+    save_file({k[5:]: v.half() for k, v in load_file(place).items() if k.startswith("mean.")}, out, metadata=about)
+
+
+def _borrow(net: nn.Module, start: Path, folder: Path) -> None:
+    with safe_open(start, "pt") as opened:
+        about = opened.metadata()
+    net.load_state_dict({k: v.float() for k, v in load_file(start).items()})
+    flat = {f"{part}.{k}": v for part in ("net", "mean") for k, v in net.state_dict().items()}
+    save_file({k: v.contiguous().clone() for k, v in flat.items()}, folder / "checkpoint.safetensors", metadata=about)
+
+
 def _save(net: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, folder: Path, step: int, spent: float) -> None:
     state = optimiser.state_dict()["state"]
     flat = {f"net.{k}": v for k, v in net.state_dict().items()} | {f"mean.{k}": v for k, v in mean.state_dict().items()}
@@ -71,8 +92,6 @@ def _save(net: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, fol
 
 
 def _resume(net: nn.Module, mean: nn.Module, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[int, float]:
-    from safetensors import safe_open
-
     place = folder / "checkpoint.safetensors"
     if not place.exists():
         return 0, 0.0

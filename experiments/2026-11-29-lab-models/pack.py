@@ -44,11 +44,19 @@ def main() -> None:
             pipeline(given, folder)
         else:
             shutil.copytree(given.work / part, folder, dirs_exist_ok=True)
-    for config in given.out.glob("lab*/**/config.json"):  # the libraries write where they loaded from; that is nobody's business
-        config.write_text(json.dumps(placeless(json.loads(config.read_text())), indent=2, sort_keys=True) + "\n")
+    for part in given.parts.split(","):
+        placeless_files(given.out / part)
     for path in sorted(p for p in given.out.glob("lab*/**/*") if p.is_file()):
-        path.chmod(0o644)
         print(f"{path.relative_to(given.out)}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def placeless_files(folder: Path) -> None:
+    """Take out of every configuration where the libraries loaded it from, which is nobody's business, and let everybody read the files."""
+    for path in folder.rglob("*"):
+        if path.name == "config.json":
+            path.write_text(json.dumps(placeless(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n")
+        if path.is_file():
+            path.chmod(0o644)
 
 
 def placeless(value: object) -> object:

@@ -1,6 +1,6 @@
 """The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
 
-    python text_to_image.py [--steps 16000] [--work runs/lab-models]
+    python text_to_image.py [--steps 30000] [--start start/painter.safetensors] [--work runs/lab-models]
 
 A U-Net over 16 x 16 x 8 latents, with cross-attention at its maps of 8 and 4 and the pooled text beside the time, learns to paint what the text encoder
 of text.py, which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance.
@@ -77,9 +77,10 @@ def reading(seen: Tensor, there: Tensor, things: dict[str, Tensor]) -> Tensor:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=16000)
+    options.add_argument("--steps", type=int, default=30000)
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--lr", type=float, default=1e-3)
+    options.add_argument("--start", type=Path)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     warnings.filterwarnings("ignore")
@@ -109,7 +110,7 @@ def main() -> None:
         error = (weight * (v - noising.get_velocity(clean, noise, t)).square()).mean() / weight.mean()
         return error + READ * reading(seen, there[some], {name: values[some] for name, values in things.items()})
 
-    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999)
+    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999, start=given.start)
     write(mean.unet, text, vae, words, given.work / "lab")
 
 
