@@ -280,3 +280,18 @@ def test_an_audit_lists_names_with_line_breaks_as_sha256sum_does(tmp_path: Path)
     write_audit(run)
     assert subprocess.run(["sha256sum", "--quiet", "-c", "audit/SHA256SUMS"], cwd=run, check=False).returncode == 0
     assert check_audit(run) == []
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "a style word learnt from the real images"), ("ja", "実画像から学習したスタイル語")])
+def test_an_arm_of_a_text_to_image_model_says_how_it_was_told_to_paint(tmp_path: Path, lang: str, said: str) -> None:
+    run = make_run(tmp_path / "run")
+    assert said not in text_of(write_report(Run(run), lang=lang))
+    edit(run, "study.json", lambda facts: facts["sizes"].update(generators={"vae": {"kind": "text-to-image", "options": {"style": "learnt"}}}))
+    assert said in text_of(write_report(Run(run), lang=lang))
+
+
+def test_every_style_has_words() -> None:
+    from mitate.generators.text_to_image import STYLES
+
+    for lang in words.LANGUAGES:
+        assert all(f"style.{style}" in words.load(lang) for style in STYLES if style != "none")

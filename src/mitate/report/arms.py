@@ -91,7 +91,7 @@ class Arms(Part):
         no_number = self.w("missing.short") if dropped else self.missing(self.w("missing.not_run"))
         return Arm(
             label=say_label(arm),
-            plain=self._plain(str(arm.get("name") or "")),
+            plain=self._told(arm),
             role=role,
             score=self.level(score["value"]) if has_score else no_number,
             score_interval=self._span(score, self.level),
@@ -102,6 +102,14 @@ class Arms(Part):
             dropped=dropped,
             measured=has_gain,
         )
+
+    def _told(self, arm: Mapping[str, Any]) -> str:
+        """What an arm does, in words, and how a text-to-image model was told to paint for it."""
+        text = self._plain(str(arm.get("name") or ""))
+        generators = as_mapping(as_mapping(self.study.get("sizes")).get("generators"))
+        options = as_mapping(as_mapping(generators.get(str(arm.get("generator")))).get("options"))
+        style = self.w.get(f"style.{options.get('style')}", "") if text else ""
+        return self.w("dial.join", arm=text, dial=style) if style else text
 
     def _plain(self, name: str) -> str:
         """What an arm does, in words: from its recipe and dials."""
