@@ -7,7 +7,7 @@ import pytest
 
 import mitate as mi
 from mitate.captioners import writers
-from mitate.generators import pipelines
+from mitate.generators import pipelines, places
 from mitate.lab.captions import SAYABLE, caption
 from mitate.lab.drawing import draw_all
 from mitate.lab.oracle import read
@@ -17,11 +17,11 @@ from mitate.lab.skills import prompts
 from mitate.lab.world import World
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own ways
-painted = pytest.mark.skipif(not pipelines.is_pipeline(pipelines.LAB), reason="the lab's painter is in training (experiments/2026-11-29-lab-models)")
+painted = pytest.mark.skipif(not places.is_pipeline(places.LAB), reason="the lab's painter is in training (experiments/2026-11-29-lab-models)")
 
 
 def test_the_shipped_models_are_small_and_have_cards() -> None:
-    for folder, most in ((pipelines.LAB, 12), (writers.LAB, 5), (writers.LAB.parent / "lab-clip", 5)):
+    for folder, most in ((places.LAB, 12), (writers.LAB, 5), (writers.LAB.parent / "lab-clip", 5)):
         if folder.exists():
             assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6 <= most
             assert "| Licence |" in (folder / "README.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_plain_diffusers_paints_the_same_bytes() -> None:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    plain = StableDiffusionPipeline.from_pretrained(pipelines.LAB, torch_dtype=torch.float32, local_files_only=True)
+    plain = StableDiffusionPipeline.from_pretrained(places.LAB, torch_dtype=torch.float32, local_files_only=True)
     plain.set_progress_bar_config(disable=True)
     ours = pipelines.open_pipeline("lab")
     threads = torch.get_num_threads()

@@ -15,7 +15,8 @@ from mitate.fitted import Fitted
 from mitate.generator import Pixels
 from mitate.generators import inversion
 from mitate.generators.learnt import Learnt
-from mitate.generators.pipelines import SAMPLERS, TRIES, How, Pipeline, Place, is_hub_name, open_pipeline
+from mitate.generators.pipelines import SAMPLERS, TRIES, How, Pipeline, open_pipeline
+from mitate.generators.places import Place, is_hub_name
 from mitate.generators.text_to_image import STYLES, TextToImage, named
 from mitate.generators.tokens import Words
 from mitate.progress import Silent

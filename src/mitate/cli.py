@@ -48,7 +48,7 @@ def demo(out: Path, painted: bool, lang: str, engine: str) -> None:
 
     asked = Pilot(data="digits:20", replicates=3, budget="30m", steps=150)  # about 3 minutes on two cores; the same sizes everywhere
     if painted:
-        from mitate.generators.pipelines import LAB, is_pipeline
+        from mitate.generators.places import LAB, is_pipeline
         from mitate.painted import write_story
 
         if not is_pipeline(LAB):

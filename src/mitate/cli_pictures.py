@@ -118,7 +118,8 @@ def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, plac
     from mitate.adapted import adapt as learn
     from mitate.adapted import check_file, export
     from mitate.cli_asked import train_images
-    from mitate.generators.pipelines import Place, open_pipeline
+    from mitate.generators.pipelines import open_pipeline
+    from mitate.generators.places import Place
     from mitate.progress import Line, clock
     from mitate.store import checked_name
 
@@ -184,7 +185,8 @@ def _lines(file: Path, what: str) -> list[str]:
 def _opened(model: str, style: str, **place: str) -> tuple[Any, Any]:
     """The pipeline, and what was learnt on it."""
     from mitate.adapted import learnt
-    from mitate.generators.pipelines import Place, open_pipeline
+    from mitate.generators.pipelines import open_pipeline
+    from mitate.generators.places import Place
 
     pipeline = open_pipeline(model, Place(**place))
     return pipeline, learnt(style, base=pipeline) if style else None

@@ -44,7 +44,7 @@ COPIES, OVERHEAD = 3, 1_000_000_000  # memory of a worker: so many times the wei
 
 def split_name(name: str) -> tuple[str, str] | None:
     """(model, style) of a text-to-image model's name, MODEL or MODEL+STYLE: ours, a folder of a pipeline, or owner/name of the hub; None for others."""
-    from mitate.generators.pipelines import is_hub_name, is_pipeline
+    from mitate.generators.places import is_hub_name, is_pipeline
 
     for model, style in ((name, ""), tuple(name.rsplit("+", 1)) if "+" in name else (name, "")):
         if model == OURS or is_pipeline(Path(model)) or is_hub_name(model):

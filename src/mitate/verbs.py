@@ -365,7 +365,8 @@ def _network(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int
 def _paint(work: Work) -> dict[str, Any]:
     """A block of a text-to-image pipeline's images: image i of sentence and seed `rows[i]`, whichever worker paints it."""
     from mitate.generators.learnt import Learnt
-    from mitate.generators.pipelines import How, Place, opened
+    from mitate.generators.pipelines import How, opened
+    from mitate.generators.places import Place
 
     told = work.settings
     pipeline = opened(told["model"], record(Place, told["place"], where="place"))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,15 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mitate.errors import DataError, JobError, MissingExtra, SettingError
+from mitate.errors import DataError, JobError, SettingError
 from mitate.generators.learnt import Learnt
+from mitate.generators.places import LAB, Place, fetch, is_hub_name, is_pipeline, load
 from mitate.generators.tokens import said
 from mitate.progress import Progress, Silent
-from mitate.runtime import quiet, seed_of, torch_threads
+from mitate.runtime import seed_of, torch_threads
 from mitate.settings import QUIET, digest, suggest
 from mitate.store import file_digest
 
-LAB = Path(__file__).parent.parent / "weights" / "lab"
 BATCH = 16  # images at once up to PIXELS of a side; above, fewer, so that memory stays about the same
 PIXELS = 128
 STEPS, GUIDANCE = 50, 7.5  # where neither caller nor folder names them: what diffusers takes
@@ -53,8 +52,6 @@ ENCODED = {  # what `encode_prompt` gives, by the arguments it becomes; other cl
     "StableDiffusion": ("prompt_embeds", "negative_prompt_embeds"),
     "StableDiffusionXL": ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
 }
-PRECISIONS = ("float32", "bfloat16", "float16")
-SAVINGS = ("", "slices", "offload")
 
 Judge = Callable[[np.ndarray], np.ndarray]  # of images uint8 [n, h, w, 3], bool [n]: whether each may be kept
 
@@ -82,25 +79,6 @@ PLAIN, NOTHING = How(), Learnt()
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a pipeline runs. precision: of weights and work; saving: `slices` (attention and decoding in parts), `offload` (parts wait on the processor)."""
-
-    device: str = "cpu"
-    precision: str = "float32"
-    saving: str = ""
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise SettingError(f"There is no precision {self.precision!r}.", fix=suggest(self.precision, PRECISIONS))
-        if self.saving not in SAVINGS:
-            raise SettingError(f"There is no way {self.saving!r} to save memory.", fix=suggest(self.saving, SAVINGS[1:]))
-        if self.device.startswith("cuda"):
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch wants for work that comes out the same each time
-        if not _has_device(self.device):
-            raise SettingError(f"There is no device {self.device!r} here.", fix="give cpu" + (", or cuda" if torch.cuda.is_available() else ""))
-
-
-@dataclass(frozen=True)
 class Pipeline:
     """A text-to-image pipeline in a folder that diffusers opens."""
 
@@ -123,7 +101,7 @@ class Pipeline:
     @cached_property
     def loaded(self) -> Any:
         """The diffusers pipeline, where it shall run."""
-        return _load(self.folder, self.place)
+        return load(self.folder, self.place)
 
     @property
     def size(self) -> int:
@@ -301,26 +279,13 @@ class _Brush:
         return {name: value for name, value in values.items() if name in known}
 
 
-def is_pipeline(folder: Path) -> bool:
-    """Whether a folder is there and holds a pipeline of diffusers."""
-    try:
-        return isinstance(json.loads((folder / "model_index.json").read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError):
-        return False
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether the name can only be one of the Hugging Face hub: owner/name, and no folder of that name here."""
-    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)) and Path(name).suffix != ".safetensors" and not Path(name).exists()
-
-
 def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
     """The pipeline in a folder, ours by the name `lab`, or one of the hub by owner/name (fetched, or found in its cache). DataError where there is none."""
     folder = LAB if str(source) == "lab" else Path(source)
     if folder == LAB and not is_pipeline(folder):
         raise DataError("The lab's text-to-image model is in training and does not come with this version.", fix="give a folder that diffusers saved")
     if not is_pipeline(folder) and is_hub_name(str(source)):
-        folder = _fetch(str(source))
+        folder = fetch(str(source))
     if not is_pipeline(folder):
         raise DataError(f"{folder} holds no pipeline (a model_index.json).", fix='give a folder that diffusers saved, or "lab"')
     facts: dict[str, Any] = {"steps": STEPS, "guidance": GUIDANCE, "template": TEMPLATE, "styled": STYLED}
@@ -342,59 +307,6 @@ def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
 def opened(source: str, place: Place | None = None) -> Pipeline:
     """The same, and the one that was opened last in this process is not opened again."""
     return open_pipeline(source, place)
-
-
-def _fetch(name: str) -> Path:
-    """The folder of a pipeline of the hub: its safetensors, settings and tokenizers, and nothing that could run."""
-    try:
-        with quiet():
-            from huggingface_hub import snapshot_download
-    except ImportError as wrong:
-        raise MissingExtra.of("huggingface_hub", "diffusion", "A pipeline of the hub") from wrong
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*/*.safetensors", "*/*.txt", "*/*.model"], ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
-    except Exception as wrong:  # no network, no such name, no right to it: whatever the hub's client raises
-        told = str(wrong).strip().splitlines() or [type(wrong).__name__]
-        raise DataError(f"There is no folder {name}, and the hub gives no pipeline of that name ({told[0]}).", fix="check the name and the network") from wrong
-
-
-def _load(folder: Path, place: Place) -> Any:
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    named = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0]]
-    if missing := [name for name in named if not (folder / name).is_dir()]:
-        raise DataError(f"{folder} cannot be opened as a pipeline: it has no {missing[0]}.", fix="copy the folder whole")
-    try:
-        with quiet():
-            from diffusers import AutoPipelineForText2Image
-    except ImportError as wrong:
-        raise MissingExtra.of(wrong.name or "diffusers", "diffusion", "A text-to-image pipeline") from wrong
-    with quiet():
-        try:
-            pipeline = AutoPipelineForText2Image.from_pretrained(
-                folder, torch_dtype=getattr(torch, place.precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
-            )
-        except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
-            told = str(wrong).strip().splitlines() or [type(wrong).__name__]
-            raise DataError(f"{folder} cannot be opened as a pipeline ({told[0]}).", fix="give a folder that diffusers saved as safetensors") from wrong
-    pipeline.set_progress_bar_config(disable=True)
-    if place.saving == "offload":
-        pipeline.enable_model_cpu_offload(device=place.device)
-    else:
-        pipeline.to(place.device)
-    if place.saving == "slices":
-        pipeline.enable_attention_slicing()
-        pipeline.vae.enable_slicing()
-    return pipeline
-
-
-def _has_device(name: str) -> bool:
-    try:
-        kind = torch.device(name)
-    except RuntimeError:
-        return False
-    if kind.type == "cuda":
-        return torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count()
-    return kind.type == "cpu" or (kind.type == "mps" and torch.backends.mps.is_available())
 
 
 def _verdicts(judge: Judge, x: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ from mitate.generator import Pixels, in_words
 from mitate.generators import inversion
 from mitate.generators.learnt import LORA, WORDS, Learnt
 from mitate.generators.packing import check
-from mitate.generators.pipelines import How, Pipeline, Place, is_hub_name, is_pipeline, opened
+from mitate.generators.pipelines import How, Pipeline, opened
+from mitate.generators.places import Place, is_hub_name, is_pipeline
 from mitate.generators.tokens import Words
 from mitate.progress import Progress
 from mitate.runtime import seed_of, torch_threads

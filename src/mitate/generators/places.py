@@ -1,0 +1,110 @@
+"""Where text-to-image pipelines are found, and how they are opened: ours, a folder that diffusers saved, or one of the Hugging Face hub.
+
+Weights are opened as safetensors only, no code that a folder brings is run, and the network is used for names of the hub alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.runtime import quiet
+from mitate.settings import suggest
+
+LAB = Path(__file__).parent.parent / "weights" / "lab"
+PRECISIONS = ("float32", "bfloat16", "float16")
+SAVINGS = ("", "slices", "offload")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pipeline runs. precision: of weights and work; saving: `slices` (attention and decoding in parts), `offload` (parts wait on the processor)."""
+
+    device: str = "cpu"
+    precision: str = "float32"
+    saving: str = ""
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise SettingError(f"There is no precision {self.precision!r}.", fix=suggest(self.precision, PRECISIONS))
+        if self.saving not in SAVINGS:
+            raise SettingError(f"There is no way {self.saving!r} to save memory.", fix=suggest(self.saving, SAVINGS[1:]))
+        if self.device.startswith("cuda"):
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which torch wants for work that comes out the same each time
+        if self.device != "cpu" and not _has_device(self.device):
+            raise SettingError(f"There is no device {self.device!r} here.", fix="give cpu, or a device that torch sees")
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder is there and holds a pipeline of diffusers."""
+    try:
+        return isinstance(json.loads((folder / "model_index.json").read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether the name can only be one of the Hugging Face hub: owner/name, and no folder of that name here."""
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII)) and Path(name).suffix != ".safetensors" and not Path(name).exists()
+
+
+def fetch(name: str) -> Path:
+    """The folder of a pipeline of the hub: its safetensors, settings and tokenizers, and nothing that could run."""
+    try:
+        with quiet():
+            from huggingface_hub import snapshot_download
+    except ImportError as wrong:
+        raise MissingExtra.of("huggingface_hub", "diffusion", "A pipeline of the hub") from wrong
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*/*.safetensors", "*/*.txt", "*/*.model"], ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+    except Exception as wrong:  # no network, no such name, no right to it: whatever the hub's client raises
+        told = str(wrong).strip().splitlines() or [type(wrong).__name__]
+        raise DataError(f"There is no folder {name}, and the hub gives no pipeline of that name ({told[0]}).", fix="check the name and the network") from wrong
+
+
+def load(folder: Path, place: Place) -> Any:
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    named = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0]]
+    if missing := [name for name in named if not (folder / name).is_dir()]:
+        raise DataError(f"{folder} cannot be opened as a pipeline: it has no {missing[0]}.", fix="copy the folder whole")
+    try:
+        import torch
+
+        with quiet():
+            from diffusers import AutoPipelineForText2Image
+    except ImportError as wrong:
+        raise MissingExtra.of(wrong.name or "diffusers", "diffusion", "A text-to-image pipeline") from wrong
+    with quiet():
+        try:
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                folder, torch_dtype=getattr(torch, place.precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
+        except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
+            told = str(wrong).strip().splitlines() or [type(wrong).__name__]
+            raise DataError(f"{folder} cannot be opened as a pipeline ({told[0]}).", fix="give a folder that diffusers saved as safetensors") from wrong
+    pipeline.set_progress_bar_config(disable=True)
+    if place.saving == "offload":
+        pipeline.enable_model_cpu_offload(device=place.device)
+    else:
+        pipeline.to(place.device)
+    if place.saving == "slices":
+        pipeline.enable_attention_slicing()
+        pipeline.vae.enable_slicing()
+    return pipeline
+
+
+def _has_device(name: str) -> bool:
+    import torch
+
+    try:
+        kind = torch.device(name)
+    except RuntimeError:
+        return False
+    if kind.type == "cuda":
+        return torch.cuda.is_available() and (kind.index or 0) < torch.cuda.device_count()
+    return kind.type == "cpu" or (kind.type == "mps" and torch.backends.mps.is_available())
