@@ -96,6 +96,7 @@ def measure(model: str, name: Mapping[str, Any]) -> cells.Row:
     chosen = np.arange(len(real.x)) % 5 == 4
     parts = [Pixels(real.x[rows], real.y[rows], real.n_classes) for rows in (~chosen, chosen)]
     y = np.repeat(np.arange(len(SHAPES)), DRAWN)
+    opened(model)
     started, seconds, facts = time.process_time(), 0.0, {}
     if arm == "floor":
         x = drawn(DRAWN, "floor", look).x
@@ -129,8 +130,8 @@ def kind_of(model: str, look: str, arm: str, steps: int) -> TextToImage:
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| Look | Arm | Told apart (AUC; 0.5: not) | Kernel distance, thousandths | Right shape, % | Core seconds to learn | Seeds |", "|" + "---|" * 7]
-    for pipeline, look, arm in dict.fromkeys((r["pipeline"], r["look"], r["arm"]) for r in rows):
-        some = [r for r in rows if (r["pipeline"], r["look"], r["arm"]) == (pipeline, look, arm)]
+    for key in dict.fromkeys((r["pipeline"], r["look"], r["arm"], r["steps"]) for r in rows):
+        some, (_, look, arm, _) = [r for r in rows if (r["pipeline"], r["look"], r["arm"], r["steps"]) == key], key
         told = [
             spread([r[key] * factor for r in some], digits)
             for key, factor, digits in (("gap", 1, 3), ("kernel", 1, 1), ("kept", 100, 1), ("core_seconds", 1, 0))

@@ -608,7 +608,17 @@ def test_a_lora_of_another_model_is_an_error(folder: Path, tmp_path: Path) -> No
     assert Learnt.of_file(tmp_path / "flora.safetensors", word="<style>").lora is None
 
 
-@pytest.mark.parametrize(("prompt", "word"), [("ナイフを持つ人", "ナイフ"), ("血まみれの絵", "血"), ("blo\u200bod", "blood"), ("a gun", "gun\u200b")])
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        ("ナイフを持つ人", "ナイフ"),
+        ("血まみれの絵", "血"),
+        ("blo\u200bod", "blood"),
+        ("a gun", "gun\u200b"),
+        ("人々が歩く", "人々"),
+        ("고양이를 그려", "고양이"),
+    ],
+)
 def test_blocked_words_are_found_in_scripts_without_spaces_and_past_unseen_letters(prompt: str, word: str) -> None:
     from mitate.painted import check_words
 
@@ -628,7 +638,7 @@ def test_sentences_are_checked_before_anything_is_learnt(folder: Path, settings:
 def test_a_prompt_with_a_word_that_nothing_was_learnt_for_is_refused(folder: Path) -> None:
     with pytest.raises(SettingError, match="nothing was learnt for it"):
         mi.paint(open_pipeline(folder), ["a leaf in the style of <style>"], steps=1)
-    with pytest.raises(SettingError, match="multiple of 2"):
+    with pytest.raises(SettingError, match="multiple of 8"):
         mi.paint(open_pipeline(folder), ["a leaf"], steps=1, size=17)
 
 
@@ -678,3 +688,44 @@ def test_further_mistakes_are_told(folder: Path, tmp_path: Path, words: list[str
     asked = [w.replace("MODEL", str(folder)).replace("OUT", str(tmp_path / "out")).replace("PLAIN", str(tmp_path / "plain")) for w in words]
     ran = CliRunner().invoke(app, asked)
     assert isinstance(ran.exception, MitateError) and told in str(ran.exception), ran.output + str(ran.exception)
+
+
+def test_what_a_restyled_generator_stands_on_has_seen_its_images(shifted: tuple[mi.ImageSet, mi.ImageSet]) -> None:
+    from mitate.studies.sources import fitted_on
+
+    base = mi.fit(mi.Diffusion(width=8, steps=2, batch=4), shifted[0], name="base")
+    style = mi.adapt("base", shifted[1], mi.StyleInversion(steps=2, batch=4), name="dark")
+    store = mi.Store.find()
+    own, all_ = fitted_on(base.entry, store), fitted_on(style.entry, store)
+    assert own[0] < all_[0] and own[1] < all_[1] and all_[0] - own[0] <= set(shifted[1].digests)
+    assert style.parents[2] == base.digest
+
+
+def test_a_restyled_generator_is_never_worse_than_its_base_on_the_selection_split(
+    shifted: tuple[mi.ImageSet, mi.ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(100))
+    monkeypatch.setattr("mitate.generators.restyled.fixed_loss", lambda *args: lambda module: float(next(looks)))
+    base = mi.fit(mi.Diffusion(width=8, steps=2, batch=4), shifted[0], name="base")
+    style = mi.adapt("base", shifted[1], mi.StyleInversion(steps=3, batch=4), name="dark")
+    assert style.entry.result["best_step"] == 0
+    assert mi.generate(style, per_class=1).digests == mi.generate(base, per_class=1).digests
+
+
+def test_painting_here_loads_the_model_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mitate.generators import pipelines
+
+    loads, inner = [], pipelines.load
+    monkeypatch.setattr(pipelines, "load", lambda *args: loads.append(1) or inner(*args))
+    mi.paint(open_pipeline(folder), ["a leaf nobody painted"], steps=1)
+    assert len(loads) == 1
+
+
+def test_a_plan_file_may_hold_no_list_of_guidances(folder: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from mitate.cli import app
+
+    (tmp_path / "plan.toml").write_text('data = "digits:12"\nguidance = [1.5, 3]\n')
+    ran = CliRunner().invoke(app, ["pilot", "--plan", str(tmp_path / "plan.toml"), "--generators", str(folder), "--cost"])
+    assert isinstance(ran.exception, SettingError), ran.exception

@@ -8,13 +8,14 @@ and a first classifier (real images, strong augmentation) that says where it is 
 pool, half and half in a batch (`balanced+augment`):
 
     plain       the first 100 of each class: what a pilot does
-    by-class    more for the classes that the first classifier gets wrong on the selection split: in proportion to its error there plus 0.1
+    by-class    more for the classes that the first classifier gets wrong on the selection split: in proportion to its error there plus 0.1, from 20 to
+                300 of a class (what a bound takes away goes nowhere: so a little under 1,000 in all where a class is very wrong)
     hard        the 100 of each class with the highest loss under the first classifier
     unsure      the 100 of each class with the highest entropy
     easy        the 100 of each class with the lowest loss: a filter by label
     middling    the hardest 100 once a third is left out as wrongly labelled, the third with the highest loss
 
-Accuracy on 2,000 test images; `cells.jsonl` holds a line for each replicate with every answer's contribution summed by arm, so it goes on where it was.
+Accuracy on 2,000 test images; `cells.jsonl` holds a line for each replicate with the test images that each arm got wrong, so it goes on where it was.
 Differences to `plain` are paired by replicate and test image; the interval carries both (`two_way`).
 """
 

@@ -94,13 +94,13 @@ def _restyle(base: Fitted, train: ImageSet, how: StyleInversion | Lora, **given:
     from mitate.generators.diffusion import Diffusion
     from mitate.generators.restyled import Restyled
 
-    if isinstance(how, Lora) or how.template or how.vectors != 1:
-        raise SettingError("A diffusion generator has no words: it learns one vector beside its classes.", fix="leave out LoRA, template and vectors")
+    if isinstance(how, Lora) or how.template or how.vectors != 1 or how.start != StyleInversion.start:
+        raise SettingError("A diffusion generator has no words: it learns one vector beside its classes.", fix="leave out LoRA, template, vectors and start")
     if train.classes != base.classes:
         raise DataError(f"The generator draws {', '.join(base.classes[:5])}; the images are {', '.join(train.classes[:5])}.", fix="give images of its classes")
     options = base.settings["options"]
     diffusion = record(Diffusion, options if base.kind == "diffusion" else options["diffusion"], where="diffusion")
-    kind = Restyled.of(base.entry.folder, diffusion, each_class=how.each_class, steps=how.steps, batch=how.batch, rate=how.rate)
+    kind = Restyled(base=base.digest, diffusion=diffusion, each_class=how.each_class, steps=how.steps, batch=how.batch, rate=how.rate)
     return fit(kind, train, size=base.shape[0], **given)
 
 

@@ -87,6 +87,8 @@ def kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: i
     from mitate.fitted import epsilon_of, options_of
     from mitate.settings import from_text, plain
 
+    if kind in registry.ON_TOP:
+        raise SettingError(f"A {kind} generator stands on a model.", fix="learn it with mitate adapt style --base MODEL")
     cls = registry.find("generator", kind)
     train = train_images(images)
     epsilon = epsilon_of(cls, options, where=f"generator {kind}")
@@ -127,11 +129,13 @@ def _dialled(values: dict[str, Any]) -> dict[str, Any]:
         raise SettingError("A model has a guidance in its name, and --guidance gives others.", fix="leave one of the two out")
     if not models:
         raise SettingError("--style and --guidance are for text-to-image models, and none is named.", fix="name one with --generators, a folder or owner/name")
+    if guidance is not None and not isinstance(guidance, str):
+        raise SettingError(f"The guidance {guidance!r} is no text.", fix='write it like "1.5,3,7.5"')
     if wrong := [g for g in _words(guidance) or [guidance] if not _at_least_one(g)] if guidance else []:
         raise SettingError(f"The guidance {wrong[0]!r} is no number from 1.", fix="write them like 1,2,7.5; 1 is none")
     made = []
     for name in values["generators"]:
-        dialled = [f"{name}@{g}" for g in _words(guidance)] if guidance and name in models else [name]
+        dialled = [f"{name}@{g}" for g in dict.fromkeys(f"{float(g):g}" for g in _words(guidance))] if guidance and name in models else [name]
         made += [one + tail for one in dialled for tail in (("", "+untrained", "+style") if style and name in models else ("",))]
     return {**values, "generators": made}
 

@@ -120,12 +120,16 @@ def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, plac
     from mitate.cli_asked import train_images
     from mitate.generators.pipelines import open_pipeline
     from mitate.generators.places import Place
+    from mitate.painted import split_name
     from mitate.progress import Line, clock
-    from mitate.store import checked_name
+    from mitate.store import Store, checked_name
 
     checked_name(name)
     if file is not None:
         check_file(file)
+    if split_name(base) is None and base in Store.find().refs() and (file is not None or place != ("cpu", "float32")):
+        told = f"{base} is a diffusion generator: it has no words for a file, and learns on the processor."
+        raise SettingError(told, fix="leave out --file, --device, --precision")
     line = Line(1.0, title=f"adapt {base}")
     model = base if place == ("cpu", "float32") else open_pipeline(base, Place(*place))
     found = learn(model, train_images(images), how, seed=seed, name=name, progress=line)

@@ -97,7 +97,8 @@ def prepare(kind: Any, train: ImageSet, *, seed: int, size: int) -> Parts:
 def fit_question(kind: Any, digests: dict[str, str], *, seed: int) -> Asked:
     """What a fit of `kind` on stored images (train, selection) asks of the store."""
     version = 1000 * VERBS["fit"].version + kind.version
-    return Asked("fit", version, {"kind": kind_name_of(kind), "options": plain(kind), "seed": seed}, digests)
+    on = {"base": kind.base} if getattr(kind, "base", "") else {}  # a stored fit that this one stands on
+    return Asked("fit", version, {"kind": kind_name_of(kind), "options": plain(kind), "seed": seed}, {**digests, **on})
 
 
 def load_generator(name: str, *, store: Store | None = None) -> Fitted:
@@ -174,4 +175,5 @@ def _fitted(entry: Entry, asked: Asked) -> Fitted:
     shape = tuple(int(v) for v in facts["shape"])
     assert len(shape) == 3
     told = {**settings, "privacy": facts["privacy"]} if "privacy" in facts else dict(settings)  # goes into the card of what it draws
-    return Fitted(entry, settings["kind"], tuple(facts["classes"]), shape, (asked.inputs["train"], asked.inputs["selection"]), told)
+    parents = tuple(asked.inputs[role] for role in ("train", "selection", "base") if role in asked.inputs)
+    return Fitted(entry, settings["kind"], tuple(facts["classes"]), shape, parents, told)

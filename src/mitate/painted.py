@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 OURS = "lab"
 BLOCK = 4  # batches of a job
-SPACED = re.compile(r"(?![\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f])\w")  # of scripts with spaces between words
+SPACED = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN", "DIGIT")  # scripts whose words stand apart, by the names of their letters
 COPIES, OVERHEAD = 3, 1_000_000_000  # memory of a worker: so many times the weights on disk (float32 of float16, and the work), and the libraries
 
 
@@ -101,6 +101,7 @@ def paint(
     chosen, told = pipeline.settled(record(How, how, where="paint")), progress or Silent()
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
     seeds = _seeds(texts, seed)
+    _seeds([chosen.negative], 0)  # SettingError where it is no text
     pipeline.check(texts, chosen, learnt or Learnt())
     if judge is not None:
         x, seeds = pipeline.painted(texts, seeds, chosen, learnt=learnt or Learnt(), judge=judge, progress=told)
@@ -119,12 +120,16 @@ def _in_blocks(
     pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, workers: int | None, told: Progress
 ) -> tuple[np.ndarray, list[int]]:
     """The images, painted as jobs that are kept as soon as they are done, uint8 [n, h, w, 3], and the seed of each."""
+    from mitate.generators.pipelines import lend
+
     jobs = jobs_of(pipeline, texts, seeds, how, learnt, store)
     there = sum(store.get(job.asked) is not None for job in jobs)
     if len(jobs) - there < 2 or pipeline.place.device != "cpu":
         workers = 0
     elif workers is None:
         workers = max(1, min(cores(), len(jobs) - there, free_memory() // (COPIES * pipeline.bytes + OVERHEAD)))
+    if workers == 0:
+        lend(str(pipeline.folder.resolve()), pipeline)
     done = 0
 
     def tell(job: Job, entry: Entry, reused: bool) -> None:
@@ -178,11 +183,11 @@ def paint_classes(
 
 
 def check_words(prompts: Sequence[str], blocked: Sequence[str]) -> None:
-    """SettingError for a prompt that holds a blocked word: as a whole word (in scripts that write words apart), in any case and width."""
+    """SettingError for a prompt that holds a blocked word: as a whole word (in scripts of SPACED; in others anywhere), in any case and width."""
     for word in blocked:
         if not (plain_word := _folded(word)):
             raise SettingError("A blocked word is empty.", fix="leave it out")
-        ends = [r"(?<!\w)" if SPACED.match(plain_word[0]) else "", r"(?!\w)" if SPACED.match(plain_word[-1]) else ""]
+        ends = [edge if unicodedata.name(letter, "").startswith(SPACED) else "" for edge, letter in ((r"(?<!\w)", plain_word[0]), (r"(?!\w)", plain_word[-1]))]
         pattern = re.compile(ends[0] + re.escape(plain_word) + ends[1])
         for prompt in prompts:
             if pattern.search(_folded(prompt)):

@@ -192,7 +192,8 @@ def _fit(work: Work) -> dict[str, Any]:
     train, selection = read_pixels(work.inputs["train"]), read_pixels(work.inputs["selection"])
     if getattr(kind, "epsilon", 0):
         _plant_noise(work, versions=[VERBS["fit"].version, kind.version])
-    facts = kind.fit(train, selection, seed=work.settings["seed"], folder=work.folder, checkpoint=work.checkpoint, progress=work.progress)
+    on = {"base": work.inputs["base"].folder} if "base" in work.inputs else {}
+    facts = kind.fit(train, selection, seed=work.settings["seed"], folder=work.folder, checkpoint=work.checkpoint, progress=work.progress, **on)
     return {**facts, "kind": work.settings["kind"], "classes": read_facts(work.inputs["train"])["classes"], "shape": list(train.x.shape[1:])}
 
 

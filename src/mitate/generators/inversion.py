@@ -155,14 +155,20 @@ def _learn(
         t = ((torch.arange(batch) + torch.rand(batch)) / batch * loss.times).long().clamp(max=loss.times - 1)  # spread evenly
         return loss.errors(z[rows], [lines["train"][int(y[i])] for i in rows], t, torch.randn_like(z[rows])).mean()
 
+    schedule = Schedule(effort.steps, lr, warmup=min(20, effort.steps // 10), clip=0.0, beta2=0.99)
+    return improve(module, batch_loss, schedule, seed=seed, look=look, checks=effort.checks, patience=effort.patience, checkpoint=checkpoint, progress=progress)
+
+
+def improve(
+    module: nn.Module, batch_loss: Callable[[nn.Module, int], Tensor], schedule: Schedule, *, seed: int, look: Callable[[nn.Module], float] | None, checks: int,
+    patience: int, checkpoint: Path, progress: Progress,
+) -> Log:  # fmt: skip
+    """`optimise`, with a look before the first step: where no later one is better, the module is left as it was."""
     begun = {k: v.detach().clone() for k, v in module.state_dict().items()}
     with torch.no_grad():
         before = look(module) if look is not None else None
-    schedule = Schedule(effort.steps, lr, warmup=min(20, effort.steps // 10), clip=0.0, beta2=0.99)
-    every = max(1, effort.steps // effort.checks)
-    log = optimise(
-        module, batch_loss, schedule, seed=seed, validate=look, validate_every=every, patience=effort.patience, checkpoint=checkpoint, progress=progress
-    )
+    every = max(1, schedule.steps // checks)
+    log = optimise(module, batch_loss, schedule, seed=seed, validate=look, validate_every=every, patience=patience, checkpoint=checkpoint, progress=progress)
     if before is not None:
         log.curve.insert(0, (0, before))
         if log.best_loss is None or before <= log.best_loss:  # nothing that was learnt is better than the start

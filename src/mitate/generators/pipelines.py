@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ class Pipeline:
             known = learnt.words.vectors if learnt.words is not None else ()
             if unknown := [word for p in prompts for word in re.findall(r"<style[^<> ]*>", p) if word not in known]:
                 raise SettingError(f"A prompt holds {unknown[0]}, and nothing was learnt for it.", fix="name a style (MODEL+STYLE), or leave the word out")
-            multiple = int(self.loaded.vae_scale_factor)
+            multiple = math.lcm(8, int(self.loaded.vae_scale_factor))  # diffusers wants 8, whatever the model
             if how.size % multiple:
                 raise SettingError(f"A size of {how.size} pixels cannot be painted by {self.name}.", fix=f"give a multiple of {multiple}")
             _Brush(self, how, how.size or self.size, 1)
@@ -303,10 +303,20 @@ def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
     return Pipeline(str(source), folder, steps, guidance, template, styled, place or Place())
 
 
-@lru_cache(maxsize=1)
 def opened(source: str, place: Place | None = None) -> Pipeline:
-    """The same, and the one that was opened last in this process is not opened again."""
-    return open_pipeline(source, place)
+    """The same, and the one that was opened last in this process, or was lent, is not opened again."""
+    if (source, place or Place()) not in _LAST:
+        lend(source, open_pipeline(source, place))
+    return _LAST[source, place or Place()]
+
+
+def lend(source: str, pipeline: Pipeline) -> None:
+    """Let `opened` give this pipeline for a source: whoever has loaded a model need not load it twice."""
+    _LAST.clear()
+    _LAST[source, pipeline.place] = pipeline
+
+
+_LAST: dict[tuple[str, Place], Pipeline] = {}
 
 
 def _verdicts(judge: Judge, x: np.ndarray) -> np.ndarray:

@@ -14,23 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from mitate.errors import DataError, SettingError
-from mitate.fitting import Schedule, optimise
+from mitate.fitting import Schedule
 from mitate.generator import Pixels
 from mitate.generators.diffusion import Diffusion, Flow, batch_errors, fixed_loss, write
+from mitate.generators.inversion import improve
 from mitate.generators.packing import balanced_rows, check
 from mitate.progress import Progress
 from mitate.runtime import seed_of, torch_threads
-from mitate.store import file_digest
 
 
 @dataclass(frozen=True)
 class Restyled:
-    """Settings. base: the folder of a fitted diffusion generator, and `diffusion` how that was set; `Restyled.of` fills them in."""
+    """Settings. base: the stored fit of a diffusion generator, by its digest, and `diffusion` how that was set."""
 
     version: ClassVar[int] = 1
 
     base: str = ""
-    weights: str = ""  # SHA-256 of its network's file
     diffusion: Diffusion = field(default_factory=Diffusion)
     each_class: bool = False
     steps: int = 600
@@ -43,15 +42,13 @@ class Restyled:
         if min(self.steps, self.batch, self.checks) < 1 or not self.rate > 0 or self.patience < 0:
             raise SettingError("Settings of a style are out of range.", fix="give counts of 1 or more, and a rate above 0")
 
-    @classmethod
-    def of(cls, base: Path, diffusion: Diffusion, **settings: Any) -> Restyled:
-        return cls(base=str(base), weights=_digest(base), diffusion=diffusion, **settings)
-
-    def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
+    def fit(
+        self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress, base: Path | None = None
+    ) -> dict[str, Any]:
+        """base: the folder of the stored fit."""
         shape = check(train, selection)
-        base = Path(self.base)
-        if not (base / "generator.json").is_file() or _digest(base) != self.weights:
-            raise DataError(f"The generator in {base} is gone, or another one.", fix="fit it again: mitate fit diffusion")
+        if base is None:
+            raise SettingError("A restyled generator needs its base.", fix="learn it with mitate adapt style --base NAME")
         flow = self.diffusion.load(base)
         if flow.shape != shape or flow.n_classes != train.n_classes:
             told = f"{flow.shape[0]} px, {flow.shape[2]} channels, {flow.n_classes} classes"
@@ -72,15 +69,14 @@ class Restyled:
 
             look = fixed_loss(net, flow.packing.pack(selection.x), torch.from_numpy(selection.y), self.diffusion) if len(selection.x) else None
             schedule = Schedule(self.steps, self.rate * float(table.std()), warmup=min(20, self.steps // 10), clip=0.0, beta2=0.99)
-            log = optimise(
-                module, batch_loss, schedule, seed=seed, validate=look, validate_every=max(1, self.steps // self.checks), patience=self.patience,
-                checkpoint=checkpoint, progress=progress,
-            )  # fmt: skip
+            log = improve(
+                module, batch_loss, schedule, seed=seed, look=look, checks=self.checks, patience=self.patience, checkpoint=checkpoint, progress=progress
+            )
             hook.remove()
             with torch.no_grad():
                 table += module.vectors
         write(net, flow.packing, train.n_classes, folder)
-        return {"parameters": module.vectors.numel(), "base": self.weights, **asdict(log)}
+        return {"parameters": module.vectors.numel(), "base": self.base, **asdict(log)}
 
     def load(self, folder: Path) -> Flow:
         return self.diffusion.load(folder)
@@ -95,10 +91,3 @@ class _Beside(nn.Module):
 
     def add(self, _: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
         return out + (self.vectors[args[0]] if len(self.vectors) > 1 else self.vectors[0])
-
-
-def _digest(base: Path) -> str:
-    from mitate.generators.unet import WEIGHTS
-
-    path = base / "unet" / WEIGHTS
-    return file_digest(path) if path.is_file() else ""

@@ -95,6 +95,11 @@ def fitted_on(entry: Entry, store: Store) -> tuple[set[str], set[str]]:
         if images is None:
             raise DataError("The store no longer knows which images a kept generator was fitted on.", fix="fit it again: mitate fit")
         found.append(set(read_facts(images)["digests"]))
+    if "base" in inputs:  # what a generator stands on has seen images, too
+        if (base := store.get(inputs["base"])) is None:
+            raise DataError("The store no longer knows which images a kept generator was fitted on.", fix="fit it again: mitate fit")
+        for seen, more in zip(found, fitted_on(base, store), strict=True):
+            seen |= more
     return found[0], found[1]
 
 
