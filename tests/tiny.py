@@ -19,19 +19,25 @@ def tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=LENGTH, unk_token=marks[1], bos_token=marks[0], eos_token=marks[1], pad_token=marks[1])
 
 
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
+        norm_num_groups=4, sample_size=16, layers_per_block=1, mid_block_add_attention=False, scaling_factor=1.0,
+    )  # fmt: skip
+
+
 def tiny_pipeline(folder: Path) -> Path:
     """A Stable-Diffusion-class pipeline of 16 px."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     words = tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = AutoencoderKL(
-            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
-            norm_num_groups=4, sample_size=16, layers_per_block=1, mid_block_add_attention=False, scaling_factor=1.0,
-        )  # fmt: skip
+        vae = _vae()
         unet = UNet2DConditionModel(
             sample_size=8, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4,
@@ -61,7 +67,7 @@ def tiny_pipeline(folder: Path) -> Path:
 def tiny_xl(folder: Path) -> Path:
     """A Stable-Diffusion-XL-class pipeline of 16 px, with two text encoders."""
     import torch
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     words = tokenizer()
@@ -69,10 +75,7 @@ def tiny_xl(folder: Path) -> Path:
     shape = {"vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 12}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = AutoencoderKL(
-            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4,
-            norm_num_groups=4, sample_size=16, layers_per_block=1, mid_block_add_attention=False, scaling_factor=1.0,
-        )  # fmt: skip
+        vae = _vae()
         unet = UNet2DConditionModel(
             sample_size=8, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), layers_per_block=1,
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=32, attention_head_dim=2, norm_num_groups=4,
