@@ -102,7 +102,7 @@ def paint(
     texts = [prompt for prompt in prompts for _ in range(per_prompt)]
     seeds = _seeds(texts, seed)
     _seeds([chosen.negative], 0)  # SettingError where it is no text
-    pipeline.check(texts, chosen, learnt or Learnt())
+    pipeline.check(prompts, chosen, learnt or Learnt())
     if judge is not None:
         x, seeds = pipeline.painted(texts, seeds, chosen, learnt=learnt or Learnt(), judge=judge, progress=told)
     else:

@@ -14,7 +14,8 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -185,27 +186,22 @@ class Pipeline:
                 raise SettingError(f"A size of {how.size} pixels cannot be painted by {self.name}.", fix=f"give a multiple of {multiple}")
             _Brush(self, how, how.size or self.size, 1)
 
-    def _sampler(self, name: str) -> Any:
-        """A context in which the pipeline samples so."""
-        from contextlib import contextmanager
+    @contextmanager
+    def _sampler(self, name: str) -> Iterator[None]:
+        """Inside, the pipeline samples so; "" is its own way."""
+        own = self.loaded.scheduler
+        if name:
+            import diffusers
 
-        @contextmanager
-        def other() -> Any:
-            own = self.loaded.scheduler
-            if name:
-                import diffusers
-
-                kind, told = SAMPLERS[name]
-                try:
-                    self.loaded.scheduler = getattr(diffusers, kind).from_config(own.config, **told)
-                except (ValueError, TypeError, NotImplementedError) as wrong:
-                    raise SettingError(f"{self.name} cannot be sampled by {name} ({str(wrong).splitlines()[0]}).", fix="leave the sampler out") from wrong
+            kind, told = SAMPLERS[name]
             try:
-                yield
-            finally:
-                self.loaded.scheduler = own
-
-        return other()
+                self.loaded.scheduler = getattr(diffusers, kind).from_config(own.config, **told)
+            except (ValueError, TypeError, NotImplementedError) as wrong:
+                raise SettingError(f"{self.name} cannot be sampled by {name} ({str(wrong).splitlines()[0]}).", fix="leave the sampler out") from wrong
+        try:
+            yield
+        finally:
+            self.loaded.scheduler = own
 
     def _check_lengths(self, prompts: Sequence[str]) -> None:
         """SettingError for a prompt of which the model would read a part only."""

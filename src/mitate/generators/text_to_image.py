@@ -109,8 +109,7 @@ class TextToImage:
 
     def begun(self, pipeline: Pipeline) -> Words:
         """The words of its sentences as they are before any step."""
-        names = list(dict.fromkeys(self.word(k) for k in range(len(self.words))))
-        return inversion.untrained(pipeline.loaded, words=names, start=self.start, vectors=self.vectors)
+        return inversion.untrained(pipeline.loaded, words=self.learned, start=self.start, vectors=self.vectors)
 
     @property
     def opened(self) -> Pipeline:
@@ -123,6 +122,11 @@ class TextToImage:
     def sentence(self, k: int) -> str:
         """What is asked for class k."""
         return self.template.replace("{label}", self.words[k]).replace("{style}", self.word(k))
+
+    @property
+    def learned(self) -> list[str]:
+        """The learned words of its sentences, each once."""
+        return list(dict.fromkeys(self.word(k) for k in range(len(self.words))))
 
     def word(self, k: int) -> str:
         """The learned word in the sentence of class k."""
@@ -138,7 +142,6 @@ class TextToImage:
         told, seen = (inversion.Told(p.x, p.y, [self.sentence(k) for k in range(p.n_classes)]) for p in (train, selection))
         words, log, tensors = None, Log(steps=1, best_step=1), None
         how: dict[str, Any] = {"size": pipeline.size, "seed": seed, "checkpoint": checkpoint, "progress": progress}
-        names = list(dict.fromkeys(self.word(k) for k in range(train.n_classes)))
         folder.mkdir(parents=True, exist_ok=True)
         with torch_threads(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of("init", seed))
@@ -148,7 +151,7 @@ class TextToImage:
             elif self.style == "untrained":
                 words = self.begun(pipeline)
             elif self.style != "none":
-                words, log = inversion.invert(pipeline.loaded, told, seen, effort, words=names, start=self.start, vectors=self.vectors, **how)
+                words, log = inversion.invert(pipeline.loaded, told, seen, effort, words=self.learned, start=self.start, vectors=self.vectors, **how)
         if words is not None:
             words.write(folder / WORDS)
         if tensors is not None:
@@ -161,7 +164,7 @@ class TextToImage:
     def load(self, folder: Path) -> Painter:
         facts = json.loads((folder / "generator.json").read_text())
         learnt = Learnt.of_fit(folder)
-        if self.style not in ("none", "lora") and (learnt.words is None or not all(self.word(k) in learnt.words.vectors for k in range(len(self.words)))):
+        if self.style not in ("none", "lora") and (learnt.words is None or not set(self.learned) <= set(learnt.words.vectors)):
             raise DataError(f"{folder} does not hold the words of its sentences.", fix="fit it again")
         return Painter(self, self.opened, tuple(facts["shape"]), facts["n_classes"], learnt)
 
