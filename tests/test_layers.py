@@ -20,7 +20,7 @@ LAYERS = [
     ["intake", "generators", "captioners", "metrics", "training", "adapters"],
     ["features", "lab"],
     ["verbs", "axes", "leaks"],
-    ["engine", "fitted", "drawn", "painted", "adapted"],
+    ["engine", "fitted", "drawn", "painted", "shots", "adapted"],
     ["studies"],
     ["report"],
     ["api"],

@@ -1,7 +1,8 @@
 """The lab's autoencoder: 32 x 32 x 3 pixels to 16 x 16 x 8 latents and back, as diffusers' AutoencoderKL.
 
     python autoencoder.py [--steps 3000] [--work runs/lab-models]
-    python autoencoder.py --decoder [--steps 4000]        goes on with the decoder alone, so that latents, and what is trained on them, stay as they are
+    python autoencoder.py --decoder [--steps 4000] [--start start/vae-refined]
+                                                          goes on with the decoder alone, so that latents, and what is trained on them, stay as they are
 
     python autoencoder.py --judge start/vae               what is left of new drawings that are encoded and decoded, by the oracle
 
@@ -47,6 +48,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--steps", type=int, default=3000)
     options.add_argument("--decoder", action="store_true")
+    options.add_argument("--start", type=Path, help="with --decoder: the folder of the autoencoder to go on from (default: vae of --work)")
     options.add_argument("--judge", type=Path)
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
@@ -56,7 +58,7 @@ def main() -> None:
         return
     x, _ = kept(given.work / "asked.npz", asked)
     if given.decoder:
-        refine(given.work, x, given.steps)
+        refine(given.work, x, given.steps, given.start or given.work / "vae")
         return
     net = new()
 
@@ -93,9 +95,9 @@ def error(made: Tensor, clean: Tensor) -> Tensor:
     return ((1 + 3 * there) * (off.square() + 0.2 * off.abs())).mean()
 
 
-def refine(work: Path, x: np.ndarray, steps: int) -> None:
+def refine(work: Path, x: np.ndarray, steps: int, start: Path) -> None:
     """Train the decoder on, on latents with a little noise, as a sampler leaves it."""
-    net = AutoencoderKL.from_pretrained(work / "vae")
+    net = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32)
     codes = latents(net, x, work / "latents.npz")
 
     class Decoder(nn.Module):

@@ -34,6 +34,7 @@ _PUBLIC = {
     "learnt": "mitate.adapted:learnt",
     "StyleInversion": "mitate.adapted:StyleInversion",
     "Lora": "mitate.adapted:Lora",
+    "Shots": "mitate.shots:Shots",
     "TextToImage": "mitate.generators.text_to_image:TextToImage",
     "write_images": "mitate.sets:write_images",
     "VAE": "mitate.generators.vae:VAE",

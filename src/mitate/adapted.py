@@ -1,4 +1,4 @@
-"""The verb adapt: the look of a set of real images, learnt on top of a frozen text-to-image model and kept in the store.
+"""The verb adapt: what a set of real images has of its own, learnt on top of a frozen model and kept in the store: its look, or (shots.py) its domain.
 
 style = mi.adapt("lab", mi.open_images("leaves/train"), mi.StyleInversion(steps=600), seed=0, name="leaves-style")
 fakes = mi.generate(style, per_class=200)                                                  its own classes
@@ -17,6 +17,7 @@ from mitate.fitted import Fitted, fit
 from mitate.images import ImageSet
 from mitate.progress import Progress
 from mitate.settings import record, suggest
+from mitate.shots import Shots, adapt_shots
 from mitate.store import Store, disk_errors
 
 if TYPE_CHECKING:
@@ -52,18 +53,22 @@ class Lora:
 
 
 def adapt(
-    base: Pipeline | Fitted | str, train: ImageSet, how: StyleInversion | Lora | None = None, *, seed: int = 0, name: str | None = None,
+    base: Pipeline | Fitted | str, train: ImageSet, how: StyleInversion | Lora | Shots | None = None, *, seed: int = 0, name: str | None = None,
     store: Store | None = None, progress: Progress | None = None,
 ) -> Fitted:  # fmt: skip
     """The look of `train`, learnt on `base` and found in the store when it was learnt before: a generator of the set's classes, and under `name` something
     that prompts of other classes can use.
 
     base: a text-to-image model, or a diffusion generator that `fit` kept (then the classes are its own, and there are no prompts). A fifth of each
-    class chooses when to stop, and a fifth is not looked at; images are read at the model's own size. Killed, the same call goes on.
+    class chooses when to stop, and a fifth is not looked at; images are read at the model's own size. Killed, the same call goes on. With `Shots` it is
+    the domain of a few images, every one of which is used.
     """
     from mitate.generators.text_to_image import TextToImage
 
     how = how or StyleInversion()
+    if isinstance(how, Shots):
+        base = base if isinstance(base, (str, Fitted)) else base.name
+        return adapt_shots(base, train, how, seed=seed, name=name, store=store, progress=progress)[0]
     if (kept := _diffusion(base, store)) is not None:
         return _restyle(kept, train, how, seed=seed, name=name, store=store, progress=progress)
     assert not isinstance(base, Fitted)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--prompt", "prompts", multiple=True, help="What a text-to-image model shall paint; again for another one.")
 @click.option("--prompts", "file", type=click.Path(path_type=Path), help="A file of prompts, one a line.")
 @click.option("-n", "--per-prompt", type=int, default=1, show_default=True, help="Images of each prompt.")
+@click.option("--diversity", type=click.FloatRange(0, 1), help="Of a few-shot generator: 0 like its images, 1 freely.  [default: as it was kept]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write: class folders of PNGs with a dataset card.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--steps", type=int, default=0, help="Steps of the sampler, for prompts.  [default: the model's own]")
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--engine", default="local", show_default=True, help="For prompts: here, local or local:N (worker processes, each with the model).")
 def generate(
     name: str, per_class: int | None, classes: str | None, template: str, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int,
-    blocked: Path | None, device: str, precision: str, saving: str, engine: str, **how: Any,
+    diversity: float | None, blocked: Path | None, device: str, precision: str, saving: str, engine: str, **how: Any,
 ) -> None:  # fmt: skip
     """Draw images from NAME into a folder that other tools open.
 
@@ -50,7 +51,9 @@ def generate(
     asked = [*prompts, *(_lines(file, "prompts") if file is not None else [])]
     check_new(out)
     line = Line(1.0, title=f"generate {name}")
-    if (found := split_name(name)) is not None:
+    if (found := split_name(name)) is not None and not _is_few_shot(name):
+        if diversity is not None:
+            raise SettingError(f"{name} is no few-shot generator.", fix="leave --diversity out")
         pipeline, learnt = _opened(*found, device=device, precision=precision, saving=saving)
         words = _lines(blocked, "blocked words") if blocked is not None else []
         how |= {"seed": seed, "learnt": learnt, "blocked": words, "workers": parse_engine(engine), "progress": line}
@@ -63,7 +66,7 @@ def generate(
             raise SettingError(f"{name} is a text-to-image model: it paints prompts, or classes by a sentence.", fix=fix)
     else:
         refused = asked or classes or template or blocked or per_prompt != 1 or (device, precision, saving) != ("cpu", "float32", "") or any(how.values())
-        told = _draw(name, per_class, out, line, seed=seed, refused=bool(refused))
+        told = _draw(name, per_class, out, line, seed=seed, diversity=diversity, refused=bool(refused))
     line.close()
     click.echo(f"{out}: {told}, each marked as made by a model")
 
@@ -112,6 +115,32 @@ def lora(base: str, images: str, name: str, file: Path | None, seed: int, device
     from mitate.adapted import Lora
 
     _adapt(base, images, name, file, seed, (device, precision), Lora(**how))
+
+
+@adapt.command()
+@click.option("--base", required=True, help="A kept diffusion generator, a folder of diffusers with a UNet2DModel, or a text-to-image model.")
+@click.option("--images", required=True, help="The images of the new domain, in class folders; a train split is used alone. Every one is used.")
+@click.option("--as", "name", required=True, help="Name to keep it under.")
+@click.option("--few", type=click.IntRange(min=0), default=0, help="Images of each class at most.  [default: all]")
+@click.option("--method", default="crdi", show_default=True, help="crdi; its controls: base, noised, inverted, mean, tuned, lora.")
+@click.option("--diversity", type=click.FloatRange(0, 1), help="0: like the images given, 1: freely.  [default: chosen on these images]")
+@click.option("-o", "options", multiple=True, metavar="NAME=VALUE", help="Further settings: solver=adam, window=5,20, segments=15 (docs/few-shot.md).")
+@click.option("--seed", type=int, default=0, show_default=True)
+def shots(base: str, images: str, name: str, few: int, method: str, diversity: float | None, options: tuple[str, ...], seed: int) -> None:
+    """The domain of a few images on a frozen diffusion model of a related one: no weight is trained (CRDI)."""
+    from mitate.cli_asked import train_images
+    from mitate.progress import Line, clock
+    from mitate.shots import Shots, adapt_shots, typed
+    from mitate.store import checked_name
+
+    checked_name(name)
+    line = Line(1.0, title=f"adapt {base}")
+    found, chosen = adapt_shots(base, train_images(images), Shots(few, method, diversity, typed(options)), seed=seed, name=name, progress=line)
+    line.close()
+    facts, told = found.entry.result, found.settings["options"]
+    dials = f"diversity {told['diversity']:g}, guidance {told['strength']:g}" if method in ("crdi", "mean", "noised", "inverted") else f"{facts['steps']} steps"
+    why = f", chosen on images left out (energy score {min(chosen.scores.values()):.4g}; {chosen.copies:.4g} at diversity 0)" if chosen else ""
+    click.echo(f"{name}: {facts['shots']} images on {base} in {clock(facts['seconds'])}, {dials}{why}")
 
 
 def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, place: tuple[str, str], how: Any) -> None:
@@ -220,16 +249,25 @@ def _paint_classes(pipeline: Any, classes: str, out: Path, line: Progress, **how
     return f"{len(images)} images, {len(images.classes)} classes"
 
 
-def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: int, refused: bool) -> str:
+def _is_few_shot(name: str) -> bool:
+    """Whether BASE+NAME names a few-shot generator on a text-to-image model, and not a style."""
+    from mitate.shots import is_shots
+
+    return "+" in name and is_shots(name.rpartition("+")[2])
+
+
+def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: int, diversity: float | None, refused: bool) -> str:
     from dataclasses import replace
 
     from mitate.fitted import generate as draw
-    from mitate.fitted import load_generator
     from mitate.sets import write_images
+    from mitate.shots import drawn_with, load_adapted
     from mitate.store import Store
 
     store = Store.find()
-    generator = load_generator(name, store=store)  # SettingError where there is none
+    generator = load_adapted(name, store=store)  # SettingError where there is none
+    if diversity is not None:
+        generator = drawn_with(generator, diversity, store=store)
     if refused or per_class is None:
         raise SettingError(f"{name} draws classes, not prompts.", fix="give --per-class 100, and none of the options for prompts")
     images = draw(generator, per_class=per_class, seed=seed, store=store, progress=line)

@@ -48,9 +48,9 @@ def fit(
 ) -> Fitted:
     """Fit a generator kind (`mi.VAE()`, `mi.Diffusion()`, ...) on real images; found in the store when it was fitted before.
 
-    A fifth of each class is set aside to stop in time, and a fifth is never shown to the generator, so that privacy can be
-    measured later. A kind with an epsilon is fitted on every image of `train`: it needs no other, and a split would let one image move
-    another across its border. size: pixels of the images it will draw (0: their own, at most 64). name: keep it under this name.
+    A fifth of each class is set aside to stop in time, and a fifth is never shown to the generator, so that privacy can be measured later. A kind with an
+    epsilon is fitted on every image of `train`: it needs no other, and a split would let one image move another across its border; so is a few-shot kind,
+    which has none to spare. size: pixels of the images it will draw (0: their own, at most 64). name: keep it under this name.
     """
     if name == "lab":
         raise SettingError("The name lab is taken: it is the text-to-image model that comes with mitate.", fix="keep yours under another name")
@@ -88,7 +88,8 @@ def prepare(kind: Any, train: ImageSet, *, seed: int, size: int) -> Parts:
     if size != 0 and not 8 <= size <= most:
         raise SettingError(f"A size of {size} pixels is out of range.", fix=f"give 8 to {most}, or 0 for the images' own")
     private = bool(getattr(kind, "epsilon", 0))
-    splits = Splits(train, train.subset([]), train.subset([]), train.subset([]), seed) if private else split(train, train.subset([]), seed=seed)
+    whole = private or getattr(kind, "whole", False)
+    splits = Splits(train, train.subset([]), train.subset([]), train.subset([]), seed) if whole else split(train, train.subset([]), seed=seed)
     shapes = [train.reader.read(i).shape for i in range(min(len(train), 50))]
     size = size or max(8, min(MOST_SIZE, min(min(s[:2]) for s in shapes)))
     return Parts(splits.train, splits.selection, size, 3 if any(s[2] == 3 for s in shapes) else 1, private)

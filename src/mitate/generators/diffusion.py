@@ -182,8 +182,8 @@ class Flow:
 
         def predict(z: Tensor, t: float) -> Tensor:
             if guidance == 1:
-                return _clean(self.net, z, torch.full((len(z),), t), classes)
-            both = _clean(self.net, torch.cat([z, z]), torch.full((2 * len(z),), t), torch.cat([classes, nobody]))
+                return clean_image(self.net, z, torch.full((len(z),), t), classes)
+            both = clean_image(self.net, torch.cat([z, z]), torch.full((2 * len(z),), t), torch.cat([classes, nobody]))
             told, untold = both.chunk(2)
             return untold + guidance * (told - untold)
 
@@ -192,7 +192,7 @@ class Flow:
         return packing.unpack(SAMPLERS[self.kind.sampler](predict, z, grid))
 
 
-def _clean(net: nn.Module, z: Tensor, t: Tensor, classes: Tensor) -> Tensor:
+def clean_image(net: nn.Module, z: Tensor, t: Tensor, classes: Tensor) -> Tensor:
     """The clean image that the network sees in z, which comes to it at about one variance. Diffusers' times run from 0 to 1000."""
     time = t[:, None, None, None]
     return net(z / (time.square() + (1 - time).square()).sqrt(), 1000 * t, classes)
@@ -202,7 +202,7 @@ def _errors(net: nn.Module, clean: Tensor, t: Tensor, e: Tensor, classes: Tensor
     """Squared errors of the velocity x - e = (x - z) / (1 - t), with 1 - t never below FLOOR."""
     time = t[:, None, None, None]
     z = time * clean + (1 - time) * e
-    error = (_clean(net, z, t, classes) - clean) / (1 - time).clamp(min=FLOOR)
+    error = (clean_image(net, z, t, classes) - clean) / (1 - time).clamp(min=FLOOR)
     return error.square()
 
 

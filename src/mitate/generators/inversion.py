@@ -79,18 +79,23 @@ class Denoising:
             parts.append((z * vae.config.scaling_factor).float())
         return torch.cat(parts)
 
+    def read(self, sentences: Sequence[str]) -> Sequence[Tensor]:
+        """What the text encoders make of sentences, a row each; gradients reach the vectors of words in them."""
+        return self.pipeline.encode_prompt(prompt=list(sentences), device=self.unet.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+
+    def seen(self, z: Tensor, t: Tensor, told: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """What the U-Net says of noisy latents at times t [n], asked with rows [n] of what was `read`: float32, of the kind that it predicts."""
+        device, dtype, more = self.unet.device, self.unet.dtype, {}
+        if self.xl:
+            ids = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], dtype=dtype, device=device).expand(len(rows), -1)
+            more = {"added_cond_kwargs": {"text_embeds": told[2][rows], "time_ids": ids}}
+        return self.unet(z.to(device, dtype), t.to(device), encoder_hidden_states=told[0][rows], **more).sample.float()
+
     def errors(self, z: Tensor, sentences: Sequence[str], t: Tensor, noise: Tensor) -> Tensor:
         """Mean squared error of each noisy image, [n]; gradients reach the vectors of words in the sentences."""
         words = list(dict.fromkeys(sentences))
         at = torch.tensor([words.index(s) for s in sentences])
-        device, dtype = self.unet.device, self.unet.dtype
-        found = self.pipeline.encode_prompt(prompt=words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=False)
-        states, more = found[0][at], {}
-        if self.xl:
-            ids = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], dtype=dtype, device=device).expand(len(at), -1)
-            more = {"added_cond_kwargs": {"text_embeds": found[2][at], "time_ids": ids}}
-        noisy = self.noising.add_noise(z, noise, t).to(device, dtype)
-        seen = self.unet(noisy, t.to(device), encoder_hidden_states=states, **more).sample.float()
+        seen = self.seen(self.noising.add_noise(z, noise, t), t, self.read(words), at)
         target = {"epsilon": noise, "sample": z}.get(self.kind)
         target = self.noising.get_velocity(z, noise, t) if target is None else target
         return (seen - target.to(seen)).square().flatten(1).mean(1)

@@ -91,7 +91,7 @@ class UNet(nn.Module):
 
     def forward(self, maps: Tensor, times: Tensor, classes: Tensor) -> Tensor:
         hidden = self.conv_in(maps)
-        condition = F.silu(self.time_embedding(_waves(times, self.conv_in.out_channels)) + self.class_embedding(classes))
+        condition = F.silu(self.time_embedding(_waves(times, self.settings.block_out_channels[0])) + self.class_embedding(classes))
         skips = [hidden]
         for down in self.down_blocks:
             hidden, made = down(hidden, condition)

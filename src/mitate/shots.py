@@ -1,0 +1,188 @@
+"""Few-shot adaptation: ten images of a new domain on a frozen diffusion model of a related one (generators/few_shot.py), with its dials chosen by themselves.
+
+greek = mi.adapt("letters", mi.open_images("greek/"), mi.Shots(few=10), seed=0, name="greek-10")
+fakes = mi.generate(greek, per_class=100)
+
+How much noise images start from decides nearly everything: at little they are the shots again, at much they are images of the base. It is chosen on the
+shots alone. A shot is left out, images are drawn from the others, and scored against it by the energy score (metrics/energy.py), which copies lose because
+they do not spread, and images of the base because they are far away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mitate.errors import DataError, SettingError
+from mitate.features.extractor import Extractor, extractor
+from mitate.fitted import Fitted, fit, load_generator
+from mitate.images import ImageSet
+from mitate.metrics.energy import energy_score
+from mitate.progress import Progress, Silent
+from mitate.runtime import seed_of
+from mitate.settings import from_text, plain, record
+from mitate.store import Asked, Store
+from mitate.verbs import load_fitted, perform
+
+if TYPE_CHECKING:
+    from mitate.generators.few_shot import FewShot
+
+DIVERSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+KIND, VERSION = "shots", 1
+LEFT_OUT, DRAWN = 20, 6  # shots left out in turn at most, and images drawn for each
+
+
+@dataclass(frozen=True)
+class Shots:
+    """Few-shot adaptation. method: crdi, and its controls base, noised, inverted, mean, tuned, lora. diversity: from 0, the shots, to 1; None: chosen on the
+    shots. few: shots of a class at most, 0 for all. options: further settings of `FewShot`.
+    """
+
+    few: int = 0
+    method: str = "crdi"
+    diversity: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def typed(options: Sequence[str]) -> dict[str, Any]:
+    """Settings of `FewShot` as typed, name=value."""
+    from mitate.generators.few_shot import FewShot
+
+    names = [o.partition("=")[0] for o in options]
+    read = plain(from_text(FewShot, options, where="shots"))
+    return {name: read[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Dials tried on the shots alone: the energy score of each (diversity, strength), mean over left-out shots, and the best."""
+
+    diversity: float
+    strength: float
+    scores: Mapping[tuple[float, float], float]
+
+    @property
+    def copies(self) -> float:
+        """The score at diversity 0, where images are nearly the shots again."""
+        return min(score for (diversity, _), score in self.scores.items() if diversity == 0)
+
+
+def adapt_shots(
+    base: str | Fitted, train: ImageSet, how: Shots, *, seed: int = 0, name: str | None = None, size: int = 0, store: Store | None = None,
+    progress: Progress | None = None,
+) -> tuple[Fitted, Choice | None]:  # fmt: skip
+    """A generator of the domain of `train` on a frozen base, kept in the store, and how its dials were chosen (None where they were given, or could not be).
+
+    Every image of `train` is a shot. base: a diffusion generator that `fit` kept, a folder of diffusers with a `UNet2DModel`, or a text-to-image pipeline.
+    """
+    store = store or Store.find()
+    train = train.few(how.few, seed=seed) if how.few else train
+    kind, own = kind_on(base, train, how, store)
+    kept = partial(fit, train=train, seed=seed, size=own or size, store=store, progress=progress)
+    if how.diversity is not None or "diversity" in how.options or how.method not in ("crdi", "mean", "noised"):
+        return kept(kind, name=name), None
+    found = choose(kept(kind), seed=seed, store=store, progress=progress)
+    if found is None:  # one shot of each class: nothing can be left out
+        return kept(kind, name=name), None
+    return kept(replace(kind, diversity=found.diversity, strength=found.strength), name=name), found
+
+
+def kind_on(base: str | Fitted, train: ImageSet, how: Shots, store: Store) -> tuple[FewShot, int]:
+    """The settings on a base, and the pixels of a side that it wants (0: any)."""
+    from mitate.generators.diffusion import Diffusion
+    from mitate.generators.few_shot import FewShot
+    from mitate.painted import split_name
+
+    told = {**how.options, "method": how.method} | ({} if how.diversity is None else {"diversity": how.diversity})
+    if isinstance(base, str) and (split_name(base) is not None or Path(base).is_dir()):
+        return record(FewShot, {"model": base, **told}, where="shots").bound(train.classes), 0
+    kept = base if isinstance(base, Fitted) else load_generator(base, store=store)
+    if not isinstance(kept, Fitted) or kept.kind not in ("diffusion", "restyled"):
+        raise SettingError(f"Shots cannot stand on {base!r}.", fix="name a kept diffusion generator, a folder of diffusers, or a text-to-image model")
+    options = kept.settings["options"]
+    diffusion = record(Diffusion, options if kept.kind == "diffusion" else options["diffusion"], where="diffusion")
+    if kept.shape[0] != kept.shape[1]:
+        raise DataError(f"{kept!r} draws no squares.", fix="fit a base of square images")
+    made = record(FewShot, {"base": kept.digest, **told}, where="shots")
+    return replace(made, diffusion=diffusion), kept.shape[0]
+
+
+def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progress: Progress | None = None) -> Choice | None:
+    """The dials with the best energy score on left-out shots, in features of the package's own extractor; None where no class has two shots.
+
+    All dials are asked with the same left-out shots and the same noise. With crdi the strength is tried at 0 (the noised start alone) and at the fit's own.
+    Found in the store where they were tried before.
+    """
+    eye = extractor()
+
+    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
+        scores = _scores(fitted, eye, seed=seed, progress=progress or Silent())
+        return {"scores": [[*dials, score] for dials, score in scores.items()]}
+
+    asked = Asked("dials", VERSION, {"seed": seed, "extractor": eye.digest}, {"generator": fitted.digest})
+    scores = {(d, s): score for d, s, score in (store or Store.find()).make(asked, build).result["scores"]}
+    return Choice(*min(scores, key=lambda dials: scores[dials]), scores) if scores else None
+
+
+def _scores(fitted: Fitted, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], float]:
+    from mitate.generators.few_shot import Drawer
+
+    drawer = load_fitted(fitted.entry)
+    assert isinstance(drawer, Drawer)
+    kind, shots = drawer.kind, drawer.shots
+    several = [i for i, k in enumerate(shots.y) if len(shots.of(int(k))) > 1]
+    if not several:
+        return {}
+    left = np.random.default_rng(seed_of("left out", seed)).permutation(several)[:LEFT_OUT]
+    rows = np.repeat(left, DRAWN)
+    seeds = np.array([seed_of("left out", seed, i) for i in range(len(rows))], dtype=np.int64)
+    dials = list(product(DIVERSITIES, (0.0, kind.strength) if kind.method == "crdi" else (kind.strength,)))
+    truth, scores = eye(drawer.shown(left)), {}
+    for at, (diversity, strength) in enumerate(dials):
+        drawn = eye(drawer.leaving_out(replace(kind, diversity=diversity, strength=strength), seeds, rows)).reshape(len(left), DRAWN, -1)
+        scores[diversity, strength] = float(np.mean([energy_score(f, t) for f, t in zip(drawn, truth, strict=True)]))
+        progress.step(at + 1, len(dials), "dials")
+    return scores
+
+
+def is_shots(name: str, *, store: Store | None = None) -> bool:
+    """Whether a few-shot generator is kept under a name."""
+    try:
+        entry = (store or Store.find()).kept(name)
+    except DataError:  # no possible name
+        return False
+    return entry is not None and entry.result.get("kind") == KIND
+
+
+def load_adapted(name: str, *, store: Store | None = None) -> Fitted:
+    """The generator kept under NAME, or under BASE+NAME where it stands on that base. SettingError for another base."""
+    store = store or Store.find()
+    base, plus, own = name.rpartition("+")
+    if not plus or not is_shots(own, store=store):
+        return load_generator(name, store=store)
+    found = load_generator(own, store=store)
+    options = found.settings["options"]
+    known = (options["base"], "") if options["base"] else (options["weights"], options["model"])
+    if options["base"] and (base not in store.refs() or load_generator(base, store=store).digest != known[0]):
+        raise SettingError(f"{own} does not stand on {base}.", fix=f"name it alone: {own}")
+    if options["model"] and base not in (known[1], Path(known[1]).name) and str(Path(base).resolve()) != known[1]:
+        raise SettingError(f"{own} does not stand on {base}.", fix=f"name it alone, or on {known[1]}")
+    return found
+
+
+def drawn_with(fitted: Fitted, diversity: float, *, store: Store | None = None) -> Fitted:
+    """The same few-shot generator with another diversity. SettingError for other generators."""
+    if fitted.kind != KIND:
+        raise SettingError(f"{fitted!r} is no few-shot generator.", fix="leave the diversity out")
+    asked = json.loads(fitted.entry.path("asked.json").read_text(encoding="utf-8"))
+    settings = {**asked["settings"], "options": {**asked["settings"]["options"], "diversity": diversity}}
+    store = store or Store.find()
+    entry = perform(store, Asked(asked["verb"], asked["version"], settings, asked["inputs"]))
+    return load_generator(entry.digest, store=store)
