@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mitate.errors import SettingError
 from mitate.lab.captions import LOOKS, SAYABLE, caption, relation_of
+from mitate.lab.foils import ATTRIBUTES, foil
 from mitate.lab.questions import answers, faithfulness, questions
 from mitate.lab.reading import understand
 from mitate.lab.skills import SKILLS, held_out, pairs, prompts, training
@@ -149,3 +151,33 @@ def test_a_circle_and_a_red_circle_are_two_groups() -> None:
 def test_captions_are_worded_in_many_ways() -> None:
     scene = World().scene(3)
     assert len({caption(scene, seed=i).text for i in range(40)}) > 20
+
+
+def test_a_foil_differs_in_the_attribute_it_is_of() -> None:
+    for i in range(100):
+        scene, chance = World().scene(i), np.random.default_rng(i)
+        for attribute in ATTRIBUTES:
+            other = foil(scene, attribute, chance)
+            if other is None:
+                continue
+            if attribute == "number":
+                assert len(other.things) == len(scene.things) - 1
+            elif attribute in ("background", "light"):
+                assert replace(other, **{attribute: getattr(scene, attribute)}) == scene != other
+            else:
+                (pair,) = [(a, b) for a, b in zip(scene.things, other.things, strict=True) if a != b]
+                assert replace(pair[1], **{attribute: getattr(pair[0], attribute)}) == pair[0]
+                assert pair[1].size == "large" or pair[1].texture == "plain"
+
+
+def test_what_is_told_of_a_foil_is_not_true_of_the_scene() -> None:
+    """A plain texture is not told, so a foil of that kind says less, in other words."""
+    for i in range(100):
+        scene = World().scene(i)
+        own = caption(scene, seed=i, say=SAYABLE)
+        for attribute in ATTRIBUTES:
+            if (other := foil(scene, attribute, np.random.default_rng(i))) is None:
+                continue
+            told = caption(other, seed=i, say=SAYABLE)
+            assert told.text != own.text
+            assert attribute == "texture" or not all(answers(told, scene))

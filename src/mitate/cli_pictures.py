@@ -130,7 +130,7 @@ def shots(base: str, images: str, name: str, few: int, method: str, diversity: f
     """The domain of a few images on a frozen diffusion model of a related one: no weight is trained (CRDI)."""
     from mitate.cli_asked import train_images
     from mitate.progress import Line, clock
-    from mitate.shots import Shots, adapt_shots, typed
+    from mitate.shots import FAR, Shots, adapt_shots, typed
     from mitate.store import checked_name
 
     checked_name(name)
@@ -141,6 +141,9 @@ def shots(base: str, images: str, name: str, few: int, method: str, diversity: f
     dials = f"diversity {told['diversity']:g}, guidance {told['strength']:g}" if method in ("crdi", "mean", "noised", "inverted") else f"{facts['steps']} steps"
     why = f", chosen on images left out (energy score {min(chosen.scores.values()):.4g}; {chosen.copies:.4g} at diversity 0)" if chosen else ""
     click.echo(f"{name}: {facts['shots']} images on {base} in {clock(facts['seconds'])}, {dials}{why}")
+    if chosen is not None and chosen.far > FAR:
+        told = f"its images lie {chosen.far:.1f} times as far from those of {base} as those from each other: it may be too far"
+        click.echo(f"{name}: {told} (docs/few-shot.md)", err=True)
 
 
 def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, place: tuple[str, str], how: Any) -> None:

@@ -32,11 +32,13 @@ from mitate.store import Asked, Store
 from mitate.verbs import load_fitted, perform
 
 if TYPE_CHECKING:
-    from mitate.generators.few_shot import FewShot
+    from mitate.generators.few_shot import Drawer, FewShot
 
 DIVERSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 KIND, VERSION = "shots", 1
 LEFT_OUT, DRAWN = 20, 6  # shots left out in turn at most, and images drawn for each
+OWN = 64  # images of the base itself that say how far the shots are
+FAR = 2.0  # above this the target is told to be far
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,16 @@ def typed(options: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Choice:
-    """Dials tried on the shots alone: the energy score of each (diversity, strength), mean over left-out shots, and the best."""
+    """Dials tried on the shots alone: the energy score of each (diversity, strength), mean over left-out shots, and the best.
+
+    far: how many times farther a shot lies from the nearest of the base's own images than those lie from each other (medians, same features): about 1
+    where the base could have drawn the shots.
+    """
 
     diversity: float
     strength: float
     scores: Mapping[tuple[float, float], float]
+    far: float
 
     @property
     def copies(self) -> float:
@@ -123,19 +130,29 @@ def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progres
     eye = extractor()
 
     def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
-        scores = _scores(fitted, eye, seed=seed, progress=progress or Silent())
-        return {"scores": [[*dials, score] for dials, score in scores.items()]}
+        from mitate.generators.few_shot import Drawer
+
+        drawer = load_fitted(fitted.entry)
+        assert isinstance(drawer, Drawer)
+        scores = _scores(drawer, eye, seed=seed, progress=progress or Silent())
+        return {"scores": [[*dials, score] for dials, score in scores.items()], "far": _far(drawer, eye, seed=seed)}
 
     asked = Asked("dials", VERSION, {"seed": seed, "extractor": eye.digest}, {"generator": fitted.digest})
-    scores = {(d, s): score for d, s, score in (store or Store.find()).make(asked, build).result["scores"]}
-    return Choice(*min(scores, key=lambda dials: scores[dials]), scores) if scores else None
+    found = (store or Store.find()).make(asked, build).result
+    scores = {(d, s): score for d, s, score in found["scores"]}
+    return Choice(*min(scores, key=lambda dials: scores[dials]), scores, found["far"]) if scores else None
 
 
-def _scores(fitted: Fitted, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], float]:
-    from mitate.generators.few_shot import Drawer
+def _far(drawer: Drawer, eye: Extractor, *, seed: int) -> float:
+    base = drawer.like(replace(drawer.kind, method="base"))
+    seeds = np.array([seed_of("far", seed, i) for i in range(OWN)], dtype=np.int64)
+    own, shots = eye(base.sample(seeds, np.resize(drawer.shots.y, OWN))), eye(drawer.shown(np.arange(len(drawer.shots.y))))
+    among = np.linalg.norm(own[:, None] - own[None], axis=2)
+    np.fill_diagonal(among, np.inf)
+    return float(np.median(np.linalg.norm(shots[:, None] - own[None], axis=2).min(1)) / np.median(among.min(1)))
 
-    drawer = load_fitted(fitted.entry)
-    assert isinstance(drawer, Drawer)
+
+def _scores(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], float]:
     kind, shots = drawer.kind, drawer.shots
     several = [i for i, k in enumerate(shots.y) if len(shots.of(int(k))) > 1]
     if not several:

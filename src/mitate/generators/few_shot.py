@@ -247,6 +247,10 @@ class Drawer:
             return x
         return np.stack([resize(image, self.shape[0], self.shape[2]) for image in x]) if len(x) else np.zeros((0, *self.shape), np.uint8)
 
+    def like(self, kind: FewShot) -> Drawer:
+        """The same shots on the same base by other dials."""
+        return Drawer(kind, self.denoiser, self.shots, self.shape, self.n_classes)
+
     def shown(self, rows: np.ndarray) -> np.ndarray:
         """Shots as the base's own maps show them, uint8 [n, h, w, c]."""
         with torch_threads(), torch.inference_mode():
@@ -254,7 +258,7 @@ class Drawer:
 
     def leaving_out(self, kind: FewShot, seeds: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """uint8 [n, h, w, c]: image i of the class of shot rows[i], drawn without that shot and by the dials of `kind`, which differs in dials alone."""
-        trial = Drawer(kind, self.denoiser, self.shots, self.shape, self.n_classes)
+        trial = self.like(kind)
         labels = self.shots.y[rows]
         with torch_threads(), torch.inference_mode():
             parts = [trial._draw(seeds[i : i + MICRO_BATCH], labels[i : i + MICRO_BATCH], rows[i : i + MICRO_BATCH]) for i in range(0, len(rows), MICRO_BATCH)]
