@@ -370,3 +370,20 @@ def test_settings_have_one_base() -> None:
         FewShot(base="a", model="b")
     with pytest.raises(SettingError, match="needs its base"):
         FewShot()._opened(None)
+
+
+def test_a_pilot_takes_a_few_shot_generator_on_a_kept_base(tmp_path: Path) -> None:
+    store, images = Store.find(), toy_images(n=30, classes=2, size=8, seed=3)
+    mi.fit(mi.Diffusion(steps=20, width=8, batch=8), toy_images(n=24, classes=2, size=8), name="toys", store=store)
+    few, test = images.subset([*range(8), *range(30, 38)]), images.subset([*range(8, 30), *range(38, 60)])
+    asked = {"arms": ["balanced"], "replicates": 3, "synthetic_per_class": 4, "steps": 5, "budget": "30m", "size": 8}
+    plan = mi.pilot(train=few, test=test, generators=["toys+shots", "toys+noised"], store=store, **asked)
+    facts = plan.study.sizes["generators"]
+    assert facts["toys+shots"]["options"]["method"] == "crdi" and facts["toys+noised"]["options"]["method"] == "noised"
+    run = mi.run(plan, tmp_path / "run", workers=0)
+    assert run.decision["verdict"] in ("go", "stop", "more evidence")
+    with pytest.raises(SettingError, match="few-shot method"):
+        mi.pilot(train=few, test=test, generators=["toys+shotz"], store=store, **asked)
+    seen = toy_images(n=24, classes=2, size=8)
+    with pytest.raises(DataError, match="holds back"):
+        mi.pilot(train=few, test=seen, generators=["toys+shots"], store=store, **asked)

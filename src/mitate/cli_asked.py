@@ -88,7 +88,7 @@ def kind_and_images(kind: str, images: str, options: tuple[str, ...], *, size: i
     from mitate.settings import from_text, plain
 
     if kind in registry.ON_TOP:
-        raise SettingError(f"A {kind} generator stands on a model.", fix="learn it with mitate adapt style --base MODEL")
+        raise SettingError(f"A {kind} generator stands on a model.", fix="learn it with mitate adapt style or shots, --base MODEL")
     cls = registry.find("generator", kind)
     train = train_images(images)
     epsilon = epsilon_of(cls, options, where=f"generator {kind}")

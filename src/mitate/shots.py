@@ -91,7 +91,7 @@ def adapt_shots(
     """
     store = store or Store.find()
     train = train.few(how.few, seed=seed) if how.few else train
-    kind, own = kind_on(base, train, how, store)
+    kind, own = kind_on(base, how, store)
     kept = partial(fit, train=train, seed=seed, size=own or size, store=store, progress=progress)
     if how.diversity is not None or "diversity" in how.options or how.method not in ("crdi", "mean", "noised"):
         return kept(kind, name=name), None
@@ -101,15 +101,15 @@ def adapt_shots(
     return kept(replace(kind, diversity=found.diversity, strength=found.strength), name=name), found
 
 
-def kind_on(base: str | Fitted, train: ImageSet, how: Shots, store: Store) -> tuple[FewShot, int]:
+def kind_on(base: str | Fitted, how: Shots, store: Store) -> tuple[FewShot, int]:
     """The settings on a base, and the pixels of a side that it wants (0: any)."""
     from mitate.generators.diffusion import Diffusion
     from mitate.generators.few_shot import FewShot
     from mitate.painted import split_name
 
     told = {**how.options, "method": how.method} | ({} if how.diversity is None else {"diversity": how.diversity})
-    if isinstance(base, str) and (split_name(base) is not None or Path(base).is_dir()):
-        return record(FewShot, {"model": base, **told}, where="shots").bound(train.classes), 0
+    if isinstance(base, str) and base not in store.refs() and (split_name(base) is not None or Path(base).is_dir()):
+        return record(FewShot, {"model": base, **told}, where="shots").bound(()), 0
     kept = base if isinstance(base, Fitted) else load_generator(base, store=store)
     if not isinstance(kept, Fitted) or kept.kind not in ("diffusion", "restyled"):
         raise SettingError(f"Shots cannot stand on {base!r}.", fix="name a kept diffusion generator, a folder of diffusers, or a text-to-image model")

@@ -16,6 +16,7 @@ from mitate.runtime import seed_of
 
 STEPS = 8  # timed, with a look at the selection loss after the 4th and the 8th
 DRAWN = 32  # images: one micro-batch
+FEW = 4  # shots that a few-shot kind is timed with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,11 @@ class Cost:
     image_seconds: float
 
 
-def probe(kind: GeneratorKind, shape: tuple[int, int, int], *, n_classes: int, batch: int = 0, n_selection: int = 64) -> Cost:
-    """The cost of `kind` for images of `shape` (height, width, channels), with `batch` images a step where one is given.
+def probe(
+    kind: GeneratorKind, shape: tuple[int, int, int], *, n_classes: int, batch: int = 0, n_selection: int = 64, base: tuple[Path, int] | None = None
+) -> Cost:
+    """The cost of `kind` for images of `shape` (height, width, channels), with `batch` images a step where one is given. base: of a few-shot
+    kind, the folder of the stored fit that it stands on, and its shots, by whose number the cost of a few is multiplied.
 
     Takes about ten steps of real time, on pixels of noise. A kind without a setting `steps` has no training cost that grows: its whole
     fit counts as one step. Run it alone on the machine: other work on the same cores makes steps look slower than they are.
@@ -49,8 +53,10 @@ def probe(kind: GeneratorKind, shape: tuple[int, int, int], *, n_classes: int, b
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         started = time.perf_counter()
-        small.fit(pixels(64), pixels(n_selection), seed=0, folder=folder, checkpoint=folder / "checkpoint", progress=watch)
-        whole = time.perf_counter() - started
+        on = {"base": base[0]} if base is not None else {}
+        fitted = pixels(64 if base is None else FEW)
+        small.fit(fitted, pixels(n_selection), seed=0, folder=folder, checkpoint=folder / "checkpoint", progress=watch, **on)
+        whole = (time.perf_counter() - started) * (1 if base is None else base[1] / len(fitted.x))
         generator = small.load(folder)
         seeds, conditions = np.arange(DRAWN), np.arange(DRAWN) % n_classes
         started = time.perf_counter()

@@ -86,7 +86,8 @@ class Jobs:
         source = self._sizes["generators"][generator]
         settings = {"kind": source["kind"], "options": source["options"], "seed": seed_of("fit", self._seed, cell.replicate, cell.fold)}
         version = 1000 * VERBS["fit"].version + registry.find("generator", source["kind"]).version
-        return self._job("fit", generator, cell, settings, {"train": cell.train, "selection": cell.selection}, version=version)
+        on = {"base": source["base"]} if "base" in source else {}  # a stored fit that this one stands on
+        return self._job("fit", generator, cell, settings, {"train": cell.train, "selection": cell.selection, **on}, version=version)
 
     def aligned(self, generator: str, cell: Cell) -> Job:
         version = 1000 * VERBS["align"].version + registry.find("adapter", "alignment").version

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mitate import recipe as recipes
@@ -158,8 +159,12 @@ def matched_steps(sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str,
     return min(LONGEST * sizes.steps, sizes.steps + extra)
 
 
-def probe(shape: tuple[int, int, int], n_classes: int, *, backbone: Mapping[str, Any], weights: Any, training: Any, kinds: Mapping[str, Any]) -> Speeds:
-    """Measure the speed of a training step and of every generator kind, on one thread, with made-up images of this shape."""
+def probe(
+    shape: tuple[int, int, int], n_classes: int, *, backbone: Mapping[str, Any], weights: Any, training: Any, kinds: Mapping[str, Any],
+    bases: Mapping[str, tuple[Path, int]] | None = None,
+) -> Speeds:  # fmt: skip
+    """Measure the speed of a training step and of every generator kind, on one thread, with made-up images of this shape. bases: of few-shot kinds,
+    the folder of the stored fit that one stands on, and its shots."""
     import time
 
     import numpy as np
@@ -186,5 +191,5 @@ def probe(shape: tuple[int, int, int], n_classes: int, *, backbone: Mapping[str,
         seconds(1)
         once, more = seconds(1), seconds(1 + PROBE_STEPS)
         step = max((more - once) / PROBE_STEPS, 1e-4)
-        costs = {name: probe_generator(kind, shape, n_classes=n_classes) for name, kind in kinds.items()}
+        costs = {name: probe_generator(kind, shape, n_classes=n_classes, base=(bases or {}).get(name)) for name, kind in kinds.items()}
     return Speeds(step, {name: (cost.step_seconds, cost.image_seconds) for name, cost in costs.items()})

@@ -398,7 +398,9 @@ def probe_speeds(
 
     kinds = {n: kind_of(f["kind"], f["options"]) for n, f in generators.items() if f["kind"] not in ("folder", "kept")}
     weights = store.get(backbone["weights"]) if backbone["weights"] else None
-    speeds = budget.probe(shape, n_classes, backbone=backbone, weights=weights, training=record(Training, training, where="training"), kinds=kinds)
+    bases = {name: (entry.folder, f["shots"]) for name, f in generators.items() if "base" in f and (entry := store.get(f["base"])) is not None}
+    settings = record(Training, training, where="training")
+    speeds = budget.probe(shape, n_classes, backbone=backbone, weights=weights, training=settings, kinds=kinds, bases=bases)
     return speeds, {name: int(getattr(kind, "steps", 1)) for name, kind in kinds.items()}
 
 

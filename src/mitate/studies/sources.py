@@ -42,12 +42,44 @@ def source_of(name: str, *, train: ImageSet, shape: tuple[int, int, int], test: 
         return _outside(name, train.classes, shape, test, held, store)
     if name in registry.ON_TOP:
         raise SettingError(f"A {name} generator needs its model.", fix="name a kept generator, a folder that diffusers saved, or owner/name of the hub")
+    if (few := few_shot_on(name, store)) is not None:
+        base = _base(name, few.base, shape, [test, *held], store)
+        return Source({"kind": "shots", "options": plain(few), "base": base, "shots": len(train)})
     if (paints := _painter(name, train.classes)) is not None:
         return Source({"kind": "text-to-image", "options": plain(paints)})
     if name in registry.names("generator"):
         kind = registry.find("generator", name)
         return Source({"kind": name, "options": plain(kind.default_for(shape, len(train)) if hasattr(kind, "default_for") else kind())})
     return Source(_kept(name, train.classes, shape, [test, *held], store))
+
+
+def few_shot_on(name: str, store: Store) -> Any:
+    """The few-shot generator behind a name like letters+shots or letters+noised, on a kept diffusion generator; None for other names.
+
+    Its dials are its defaults: a pilot chooses on no image of its own.
+    """
+    base, plus, method = name.rpartition("+")
+    if not plus or base not in store.refs():
+        return None
+    from mitate.generators.few_shot import METHODS
+    from mitate.shots import Shots, kind_on
+
+    if method != "shots" and method not in METHODS:
+        raise SettingError(f"There is no few-shot method {method!r}.", fix=suggest(method, ["shots", *METHODS]))
+    return kind_on(base, Shots(method="crdi" if method == "shots" else method), store)[0]
+
+
+def _base(name: str, digest: str, shape: tuple[int, int, int], unseen: Sequence[ImageSet], store: Store) -> str:
+    """The digest of a few-shot generator's base, which has seen none of the images that are held back and draws images of this shape."""
+    entry = store.get(digest)
+    assert entry is not None
+    if tuple(entry.result["shape"]) != shape:
+        told = "{} px, {} channels".format(entry.result["shape"][0], entry.result["shape"][2])
+        raise SettingError(f"The base of {name} draws {told}; the images are {shape[0]} px, {shape[2]}.", fix=f"give --size {entry.result['shape'][0]}")
+    held = {digest for images in unseen for digest in images.digests}
+    if shared := len(held & set().union(*fitted_on(entry, store))):
+        raise DataError(f"The base of {name} was fitted on {shared} of the images that this study holds back from it.", fix="fit it on other images")
+    return digest
 
 
 def _painter(name: str, classes: tuple[str, ...]) -> Any:
