@@ -17,7 +17,7 @@ from mitate.generators import crdi
 from mitate.generators.denoisers import Levels, OfFlow, OfFolder
 from mitate.generators.few_shot import METHODS, Drawer, FewShot
 from mitate.metrics.energy import energy_score
-from mitate.shots import adapt_shots, drawn_with, load_adapted
+from mitate.shots import adapt_shots, drawn_with, load_adapted, typed
 from mitate.store import Store
 from mitate.verbs import load_fitted
 from tiny import tiny_pipeline
@@ -194,6 +194,16 @@ def test_a_left_out_shot_is_not_used(shots: Tensor) -> None:
         assert torch.equal(*made)
 
 
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 10.0])
+def test_leaving_a_shot_out_gives_the_maps_of_a_fit_without_it(shots: Tensor, penalty: float) -> None:
+    base, aim = Gaussian(LEVELS), crdi.Aim(penalty=penalty)
+    g = crdi.fit(base, LEVELS, WINDOW, shots, NONE[:3], aim, draws=4, seed=0)
+    for row in range(3):
+        rest = [i for i in range(3) if i != row]
+        refitted = crdi.fit(base, LEVELS, WINDOW, shots[rest], NONE[:2], aim, draws=4, seed=0)
+        assert torch.allclose(g[rest] + crdi.without_shot(g, LEVELS, WINDOW, aim, row), refitted, atol=1e-5)
+
+
 # the energy score
 
 
@@ -280,7 +290,7 @@ def test_adam_is_offered_as_published(world: tuple[Store, mi.ImageSet]) -> None:
     ("options", "told"),
     [
         ({"window": (20, 5)}, "cannot be"), ({"window": (0, 25), "walk": 25}, "pure noise"), ({"solver": "newton"}, "newton"), ({"diversity": 2.0}, "range"),
-        ({"choice": "none"}, "choice"), ({"told": True}, None),
+        ({"choice": "none"}, "choice"), ({"scale": float("inf")}, "no number"), ({"sentences": ["a", "b"]}, "no sentences"), ({"told": True}, None),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(world: tuple[Store, mi.ImageSet], options: dict[str, object], told: str | None) -> None:
@@ -329,6 +339,21 @@ def test_a_folder_of_diffusers_is_a_base(ddpm: Path, tmp_path: Path) -> None:
         load_fitted(found.entry)
 
 
+def test_a_table_of_classes_is_told_none_by_its_last(ddpm: Path, tmp_path: Path) -> None:
+    import diffusers
+
+    net = diffusers.UNet2DModel.from_pretrained(ddpm / "unet")
+    config = dict(net.config) | {"num_class_embeds": 3, "out_channels": 1}
+    diffusers.UNet2DModel.from_config(config).save_pretrained(ddpm / "unet")
+    base, z = OfFolder(ddpm), torch.randn(2, 1, 8, 8)
+    assert base.n_classes == 2
+    with torch.no_grad():
+        seen = [base.clean(z, 300.0, torch.full((2,), k)) for k in range(3)]
+    assert not torch.equal(seen[0], seen[2])
+    found, _ = adapt_shots(str(ddpm), toy_images(n=3, classes=2, size=8), mi.Shots(diversity=0.5, options={"draws": 1}), store=Store(tmp_path / "s"))
+    assert set(load_fitted(found.entry).shots.told.tolist()) == {2}  # type: ignore[attr-defined]
+
+
 def test_predictions_of_noise_v_and_images_are_one_denoiser(ddpm: Path) -> None:
     """The same network read as another kind sees the image that this kind's definition says."""
     z = torch.randn(2, 1, 8, 8)
@@ -363,6 +388,35 @@ def test_a_text_to_image_pipeline_is_a_base(tmp_path: Path) -> None:
     store, few = Store(tmp_path / "store"), toy_images(n=3, classes=2, size=8)
     found, _ = adapt_shots(str(folder), few, mi.Shots(diversity=0.5, options={"draws": 1, "walk": 8, "sentences": ["a ring", "a bar"]}), store=store)
     assert len(mi.generate(found, per_class=1, store=store)) == 2
+
+
+def test_tuning_leaves_the_shared_pipeline_as_it_is(tmp_path: Path) -> None:
+    """One process, one loaded model: what is fitted after a fine-tuning is what was fitted before it."""
+    folder, few = tiny_pipeline(tmp_path / "pipe"), toy_images(n=3, classes=2, size=8)
+    sentences = {"sentences": ["a ring", "a bar"], "draws": 1, "walk": 8}
+    images = []
+    for place, method in (("a", "crdi"), ("b", "tuned"), ("c", "crdi")):
+        store = Store(tmp_path / place)
+        found, _ = adapt_shots(str(folder), few, mi.Shots(method=method, diversity=0.5, options=sentences), store=store)
+        images.append(mi.generate(found, per_class=2, store=store).digests)
+    assert images[0] == images[2] != images[1]
+
+
+def test_a_tuned_base_draws_each_class_its_own_images(world: tuple[Store, mi.ImageSet]) -> None:
+    store, few = world
+    found, _ = adapt_shots("toys", few, mi.Shots(method="tuned", options={"steps": 5}), store=store)
+    drawer = load_fitted(found.entry)
+    one, two = drawer.sample(np.array([7, 7]), np.array([0, 1]))
+    assert not np.array_equal(one, two) and found.entry.result["steps"] == 5
+    with pytest.raises(SettingError, match="no diversity"):
+        drawn_with(found, 0.5, store=store)
+
+
+def test_options_that_are_fixed_elsewhere_are_refused() -> None:
+    for option in ("base=x", "method=noised", "sentences=a,b"):
+        with pytest.raises(SettingError, match="no setting to type"):
+            typed([option])
+    assert typed(["window=5,20", "solver=adam"]) == {"window": [5, 20], "solver": "adam"}
 
 
 def test_settings_have_one_base() -> None:

@@ -65,6 +65,20 @@ def test_drawings_are_described_as_they_are() -> None:
     assert np.mean(right) >= 0.7
 
 
+def test_a_caption_is_found_among_others() -> None:
+    import torch
+    from transformers import AutoModel, AutoProcessor
+
+    folder = writers.LAB.parent / "lab-clip"
+    model, processor = AutoModel.from_pretrained(folder, dtype=torch.float32).eval(), AutoProcessor.from_pretrained(folder)
+    scenes = [World().scene(i, seed=22) for i in range(32)]
+    texts = [caption(scene, seed=i, say=SAYABLE).text for i, scene in enumerate(scenes)]
+    told = processor(text=texts, images=list(draw_all(scenes)), return_tensors="pt", padding="max_length", truncation=True)
+    with torch.inference_mode():
+        scores = model(**told).logits_per_image
+    assert float((scores.argmax(1) == torch.arange(32)).float().mean()) >= 0.85
+
+
 def test_a_full_caption_says_everything() -> None:
     scene = World().scene(4)
     prompt = caption(scene, seed=0, say=SAYABLE)

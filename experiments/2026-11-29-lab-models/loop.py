@@ -23,13 +23,13 @@ EVERY = 60.0  # seconds from checkpoint to checkpoint
 
 def train(
     net: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr: float, folder: Path, warmup: int = 200, decay: float = 0.999, tell: int = 100,
-    start: Path | None = None,
+    start: Path | None = None, anew: bool = False,
 ) -> nn.Module:  # fmt: skip
     """The averaged net after `steps` steps. loss(i): of batch i, through `net`. start: averaged weights that `lend` wrote, where there is no checkpoint:
-    the steps go on from theirs, the optimiser begins anew."""
+    the steps go on from theirs, the optimiser begins anew. anew: so do the steps."""
     folder.mkdir(parents=True, exist_ok=True)
     if start is not None and not (folder / "checkpoint.safetensors").exists():
-        _borrow(net, start, folder)
+        _borrow(net, start, folder, anew=anew)
     mean = copy.deepcopy(net).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     start, spent = _resume(net, mean, optimiser, folder)
@@ -75,9 +75,9 @@ def lend(folder: Path, out: Path) -> None:
     save_file({k[5:]: v.half() for k, v in load_file(place).items() if k.startswith("mean.")}, out, metadata=about)
 
 
-def _borrow(net: nn.Module, start: Path, folder: Path) -> None:
+def _borrow(net: nn.Module, start: Path, folder: Path, *, anew: bool) -> None:
     with safe_open(start, "pt") as opened:
-        about = opened.metadata()
+        about = {**opened.metadata(), **({"step": "0"} if anew else {})}
     net.load_state_dict({k: v.float() for k, v in load_file(start).items()})
     flat = {f"{part}.{k}": v for part in ("net", "mean") for k, v in net.state_dict().items()}
     save_file({k: v.contiguous().clone() for k, v in flat.items()}, folder / "checkpoint.safetensors", metadata=about)

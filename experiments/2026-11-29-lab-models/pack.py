@@ -1,6 +1,7 @@
 """Put the lab's trained models where mitate ships them: src/mitate/weights/lab, lab-captioner, lab-clip, in float16.
 
-    python pack.py [--parts lab,lab-captioner,lab-clip] [--work runs/lab-models] [--steps 12] [--guidance 3]
+    python pack.py [--parts lab,lab-captioner,lab-clip] [--work runs/lab-models] [--steps 12] [--guidance 5]
+                   [--round text-to-image]
 
 Cards (README.md) that are there stay. The pipeline is packed from its last checkpoint, also of a training that still runs; it gets the refined decoder
 (autoencoder.py --decoder) where there is one, and `mitate.json` with its default steps and guidance.
@@ -30,7 +31,8 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=WEIGHTS)
     options.add_argument("--parts", default="lab,lab-captioner,lab-clip")
     options.add_argument("--steps", type=int, default=12)
-    options.add_argument("--guidance", type=float, default=3.0)
+    options.add_argument("--guidance", type=float, default=5.0)
+    options.add_argument("--round", default="text-to-image", help="folder of the painter's training")
     given = options.parse_args()
     warnings.filterwarnings("ignore")
     for part in given.parts.split(","):
@@ -68,7 +70,7 @@ def pipeline(given: argparse.Namespace, folder: Path) -> None:
     """The text-to-image model from its last checkpoint, with its defaults."""
     facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
     facts |= {"template": "a picture of a {label}", "styled": "a picture of a {label}, {style}"}
-    unet, place = denoiser(), given.work / "text-to-image" / "checkpoint.safetensors"
+    unet, place = denoiser(), given.work / given.round / "checkpoint.safetensors"
     unet.load_state_dict({k.removeprefix("mean.unet."): v for k, v in load_file(place).items() if k.startswith("mean.unet.")})
     with safe_open(place, "pt") as opened:
         facts |= {"trained_steps": int(opened.metadata()["step"]), "trained_core_seconds": round(float(opened.metadata()["cpu_seconds"]))}

@@ -1,6 +1,7 @@
 """The lab's text-to-image model: a Stable-Diffusion-class pipeline, small enough to be trained on one core.
 
     python text_to_image.py [--steps 30000] [--start start/painter.safetensors] [--work runs/lab-models]
+    python text_to_image.py --start FILE --first 30000 --lr 4e-4 --steps 6500      a further round: a schedule of its own, batches from 30,000 on
 
 A U-Net over 16 x 16 x 8 latents, with cross-attention at its maps of 8 and 4 and the pooled text beside the time, learns to paint what the text encoder
 of text.py, which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance.
@@ -81,6 +82,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--start", type=Path)
+    options.add_argument("--first", type=int, default=0, help="the batch that the first step takes; above 0 the schedule begins anew")
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     warnings.filterwarnings("ignore")
@@ -99,6 +101,7 @@ def main() -> None:
     painter = Painter(denoiser())
 
     def loss(step: int) -> Tensor:
+        step += given.first
         chance = torch.Generator().manual_seed(step)
         some = rows(len(z), BATCH, step)
         clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=chance)
@@ -110,7 +113,8 @@ def main() -> None:
         error = (weight * (v - noising.get_velocity(clean, noise, t)).square()).mean() / weight.mean()
         return error + READ * reading(seen, there[some], {name: values[some] for name, values in things.items()})
 
-    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=given.work / "text-to-image", decay=0.999, start=given.start)
+    folder = given.work / ("text-to-image" + f"-{given.first}" * (given.first > 0))
+    mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=folder, decay=0.999, start=given.start, anew=given.first > 0)
     write(mean.unet, text, vae, words, given.work / "lab")
 
 

@@ -40,8 +40,9 @@ def generate(
 ) -> None:  # fmt: skip
     """Draw images from NAME into a folder that other tools open.
 
-    NAME is a kept generator (with --per-class), or a text-to-image model (with --prompt, or --classes and --per-class): a folder of a diffusers pipeline,
-    owner/name of the Hugging Face hub; MODEL+STYLE for one with a style that mitate adapt kept, or with a safetensors file.
+    NAME is a kept generator (with --per-class), or a text-to-image model (with --prompt, or --classes and --per-class): lab (small drawings; comes with
+    mitate), a folder of a diffusers pipeline, owner/name of the Hugging Face hub; MODEL+STYLE for one with a style that mitate adapt kept, or with a
+    safetensors file.
     """
     from mitate.engine import parse_engine
     from mitate.painted import split_name
@@ -79,7 +80,7 @@ def adapt() -> None:
 def _adapting(command: Any) -> Any:
     """The options that both ways of adapting share."""
     for option in reversed([
-        click.option("--base", required=True, help="The model: a folder of a diffusers pipeline, owner/name of the hub, or a kept diffusion generator."),
+        click.option("--base", required=True, help="The model: lab, a folder of a diffusers pipeline, owner/name of the hub, or a kept diffusion generator."),
         click.option("--images", required=True, help="The real images, in class folders; a train split is used alone."),
         click.option("--as", "name", required=True, help="Name to keep it under; use it as MODEL+NAME."),
         click.option("--template", default="", help="The sentence for a class, with {label} (and {style}).  [default: the model's own]"),
@@ -138,8 +139,10 @@ def shots(base: str, images: str, name: str, few: int, method: str, diversity: f
     found, chosen = adapt_shots(base, train_images(images), Shots(few, method, diversity, typed(options)), seed=seed, name=name, progress=line)
     line.close()
     facts, told = found.entry.result, found.settings["options"]
-    dials = f"diversity {told['diversity']:g}, guidance {told['strength']:g}" if method in ("crdi", "mean", "noised", "inverted") else f"{facts['steps']} steps"
-    why = f", chosen on images left out (energy score {min(chosen.scores.values()):.4g}; {chosen.copies:.4g} at diversity 0)" if chosen else ""
+    guidance = f", guidance {told['strength']:g}" if method in ("crdi", "mean") else ""
+    dials = f"diversity {told['diversity']:g}{guidance}"
+    dials = {"tuned": f"{facts['steps']} steps", "lora": f"{facts['steps']} steps", "base": "as they are"}.get(method, dials)
+    why = f", chosen on images left out (energy score {min(chosen.scores.values()):.4g}; {chosen.at_zero:.4g} at diversity 0)" if chosen else ""
     click.echo(f"{name}: {facts['shots']} images on {base} in {clock(facts['seconds'])}, {dials}{why}")
     if chosen is not None and chosen.far > FAR:
         told = f"its images lie {chosen.far:.1f} times as far from those of {base} as those from each other: it may be too far"

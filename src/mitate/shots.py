@@ -29,13 +29,15 @@ from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
 from mitate.settings import from_text, plain, record
 from mitate.store import Asked, Store
-from mitate.verbs import load_fitted, perform
+from mitate.verbs import VERBS, load_fitted, perform
 
 if TYPE_CHECKING:
     from mitate.generators.few_shot import Drawer, FewShot
 
 DIVERSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 KIND, VERSION = "shots", 1
+FIXED = ("base", "diffusion", "model", "weights", "method", "sentences")
+DIALLED = ("crdi", "mean", "noised")  # methods whose images start where diversity says
 LEFT_OUT, DRAWN = 20, 6  # shots left out in turn at most, and images drawn for each
 OWN = 64  # images of the base itself that say how far the shots are
 FAR = 2.0  # above this the target is told to be far
@@ -58,6 +60,8 @@ def typed(options: Sequence[str]) -> dict[str, Any]:
     from mitate.generators.few_shot import FewShot
 
     names = [o.partition("=")[0] for o in options]
+    if own := [name for name in names if name in FIXED]:
+        raise SettingError(f"{own[0]} is no setting to type.", fix="use --base and --method" if own[0] != "sentences" else "give sentences from Python")
     read = plain(from_text(FewShot, options, where="shots"))
     return {name: read[name] for name in names}
 
@@ -76,7 +80,7 @@ class Choice:
     far: float
 
     @property
-    def copies(self) -> float:
+    def at_zero(self) -> float:
         """The score at diversity 0, where images are nearly the shots again."""
         return min(score for (diversity, _), score in self.scores.items() if diversity == 0)
 
@@ -91,9 +95,9 @@ def adapt_shots(
     """
     store = store or Store.find()
     train = train.few(how.few, seed=seed) if how.few else train
-    kind, own = kind_on(base, how, store)
+    kind, own = kind_on(base, how, store, classes=train.classes)
     kept = partial(fit, train=train, seed=seed, size=own or size, store=store, progress=progress)
-    if how.diversity is not None or "diversity" in how.options or how.method not in ("crdi", "mean", "noised"):
+    if how.diversity is not None or "diversity" in how.options or how.method not in DIALLED or how.options.get("start") == "noise":
         return kept(kind, name=name), None
     found = choose(kept(kind), seed=seed, store=store, progress=progress)
     if found is None:  # one shot of each class: nothing can be left out
@@ -101,15 +105,17 @@ def adapt_shots(
     return kept(replace(kind, diversity=found.diversity, strength=found.strength), name=name), found
 
 
-def kind_on(base: str | Fitted, how: Shots, store: Store) -> tuple[FewShot, int]:
+def kind_on(base: str | Fitted, how: Shots, store: Store, *, classes: Sequence[str]) -> tuple[FewShot, int]:
     """The settings on a base, and the pixels of a side that it wants (0: any)."""
     from mitate.generators.diffusion import Diffusion
     from mitate.generators.few_shot import FewShot
     from mitate.painted import split_name
 
-    told = {**how.options, "method": how.method} | ({} if how.diversity is None else {"diversity": how.diversity})
+    learning = {"tuned": {"steps": 300, "rate": 3e-4}, "lora": {"steps": 300, "rate": 1e-3}}.get(how.method, {})
+    told = {**learning, **how.options, "method": how.method} | ({} if how.diversity is None else {"diversity": how.diversity})
     if isinstance(base, str) and base not in store.refs() and (split_name(base) is not None or Path(base).is_dir()):
-        return record(FewShot, {"model": base, **told}, where="shots").bound(()), 0
+        on = record(FewShot, {"model": base, **told}, where="shots").bound(tuple(classes))
+        return on, on.size
     kept = base if isinstance(base, Fitted) else load_generator(base, store=store)
     if not isinstance(kept, Fitted) or kept.kind not in ("diffusion", "restyled"):
         raise SettingError(f"Shots cannot stand on {base!r}.", fix="name a kept diffusion generator, a folder of diffusers, or a text-to-image model")
@@ -117,6 +123,10 @@ def kind_on(base: str | Fitted, how: Shots, store: Store) -> tuple[FewShot, int]
     diffusion = record(Diffusion, options if kept.kind == "diffusion" else options["diffusion"], where="diffusion")
     if kept.shape[0] != kept.shape[1]:
         raise DataError(f"{kept!r} draws no squares.", fix="fit a base of square images")
+    if how.options.get("told") and tuple(classes) != kept.classes:
+        raise DataError(
+            f"The base draws {', '.join(kept.classes[:5])}; the images are {', '.join(classes[:5])}.", fix="leave told out: it is then told no class"
+        )
     made = record(FewShot, {"base": kept.digest, **told}, where="shots")
     return replace(made, diffusion=diffusion), kept.shape[0]
 
@@ -196,10 +206,14 @@ def load_adapted(name: str, *, store: Store | None = None) -> Fitted:
 
 def drawn_with(fitted: Fitted, diversity: float, *, store: Store | None = None) -> Fitted:
     """The same few-shot generator with another diversity. SettingError for other generators."""
+    from mitate.generators.few_shot import FewShot
+
     if fitted.kind != KIND:
         raise SettingError(f"{fitted!r} is no few-shot generator.", fix="leave the diversity out")
+    if fitted.settings["options"]["method"] not in (*DIALLED, "inverted"):
+        raise SettingError(f"The method {fitted.settings['options']['method']} has no diversity.", fix="leave the diversity out")
     asked = json.loads(fitted.entry.path("asked.json").read_text(encoding="utf-8"))
     settings = {**asked["settings"], "options": {**asked["settings"]["options"], "diversity": diversity}}
     store = store or Store.find()
-    entry = perform(store, Asked(asked["verb"], asked["version"], settings, asked["inputs"]))
+    entry = perform(store, Asked("fit", 1000 * VERBS["fit"].version + FewShot.version, settings, asked["inputs"]))
     return load_generator(entry.digest, store=store)

@@ -125,7 +125,7 @@ def walk(
 
 def inverted(denoiser: Denoiser, levels: Levels, x: Tensor, classes: Tensor, *, level: int) -> Tensor:
     """DDIM run backwards: the noise e of maps x at `level`, by the denoiser's own account of them (Song et al. 2021, eq. 13)."""
-    z = x
+    z = levels.alpha[-2] * x  # at the last level before clean
     for k in range(levels.n - 1, level, -1):
         x0, e = seen(denoiser, levels, k, z, classes, clamp=False)
         z = levels.alpha[k - 1] * x0 + levels.sigma[k - 1] * e
@@ -158,6 +158,26 @@ def fit(
     bottom, penalty = bottoms.view(1, -1, 1, 1, 1), aim.penalty * counts.view(1, -1, 1, 1, 1)
     mean = (tops / bottom).mean(0, keepdim=True)
     return (tops + penalty * mean) / (bottom + penalty)
+
+
+def without_shot(g: Tensor, levels: Levels, window: Window, aim: Aim, row: int) -> Tensor:
+    """What every other shot's maps would be moved by, had the shot `row` not been fitted with them: float32 [segments, c, h, w].
+
+    Shots meet in the penalty alone, so with B the sum of A^2 + B^2 of a segment and P its penalty, g_i = (B u_i + P mean(u)) / (B + P), u_i the shot's own
+    minimum and mean(u) = mean(g). Exact for maps of the closed form.
+    """
+    if len(g) < 2:
+        return torch.zeros_like(g[0])
+    bottom, penalty = torch.zeros(window.segments), torch.zeros(window.segments)
+    for k in range(levels.n):
+        if (segment := window.segment(k)) is not None:
+            a, b = aim.factors(levels, k)
+            bottom[segment] += a * a + b * b
+            penalty[segment] += aim.penalty
+    bottom, penalty = bottom.view(-1, 1, 1, 1), penalty.view(-1, 1, 1, 1)
+    mean = g.mean(0)
+    own = ((bottom + penalty) * g[row] - penalty * mean) / bottom
+    return penalty / (bottom + penalty) * (mean - own) / (len(g) - 1)
 
 
 def _pulled(denoiser: Denoiser, levels: Levels, k: int, x: Tensor, classes: Tensor, aim: Aim, *, draws: int, seed: int) -> Tensor:
@@ -300,6 +320,9 @@ def draw(
         z = levels.noised(shots.x[from_], e, start)
     shares = [_shares(len(own), c) for own, c in zip(mine, chances, strict=True)] if way.choice == "mixture" else []
     told = shots.told[rows]
+    moved: dict[int, Tensor] = {}
+    if without is not None and way.strength:
+        moved = {int(row): without_shot(shots.g, levels, window, aim, int(row)) for row in np.unique(without)}
 
     def pull(k: int) -> Tensor | None:
         segment = window.segment(k)
@@ -315,6 +338,8 @@ def draw(
         else:
             at = [_picked(own, c) for own, c in zip(mine, chances, strict=True)] if way.choice == "step" else along
             chosen = g[at]
+        if without is not None:
+            chosen = chosen + torch.stack([moved[int(row)][segment] for row in without])
         chosen = aim.scale * way.strength * chosen
         if way.perturb:
             spread = way.perturb * (window.steps - 1 - k - window.first) / (window.last - window.first)

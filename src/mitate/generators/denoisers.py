@@ -9,9 +9,10 @@ Levels are our own, explicit (level, next level) pairs: diffusers' schedulers ta
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,11 +27,12 @@ from mitate.generators import samplers
 from mitate.generators.diffusion import Flow, clean_image
 from mitate.generators.inversion import Denoising
 from mitate.generators.pipelines import Pipeline
+from mitate.generators.unet import UNet
 from mitate.runtime import quiet
 from mitate.settings import digest
 from mitate.store import file_digest
 
-RANGES = ("epsilon", "v_prediction", "sample")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 INDEX, UNET = "model_index.json", "unet"
 
 
@@ -91,6 +93,13 @@ class OfFlow:
     def net(self) -> nn.Module:
         return self.flow.net
 
+    def widened(self, n: int) -> OfFlow:
+        """The same with n classes of its own, each begun as no class: what fine-tuning tells apart."""
+        net = UNet(replace(self.flow.net.settings, num_class_embeds=n + 1))
+        none = self.flow.net.class_embedding.weight[-1:]
+        net.load_state_dict({**self.flow.net.state_dict(), "class_embedding.weight": none.detach().repeat(n + 1, 1)})
+        return OfFlow(Flow(net.requires_grad_(False), self.flow.packing, n, self.flow.kind))
+
     def levels(self, n: int) -> Levels:
         grid = samplers.times(n, 1.0)
         return Levels(tuple(grid[:-1]), tuple(grid), tuple(1 - t for t in grid))
@@ -115,13 +124,15 @@ class OfFolder:
             raise DataError(f"{folder} holds no denoiser (a {INDEX} with a UNet2DModel).", fix="give a folder that diffusers saved from DDPM, DDIM or LDM")
         schedule = _read(folder / "scheduler" / "scheduler_config.json")
         self.kind = str(schedule.get("prediction_type", "epsilon"))
-        if self.kind not in RANGES:
-            raise DataError(f"{folder} predicts {self.kind!r}, which is not known here.", fix=f"give one of {', '.join(RANGES)}")
+        if self.kind not in PREDICTIONS:
+            raise DataError(f"{folder} predicts {self.kind!r}, which is not known here.", fix=f"give one of {', '.join(PREDICTIONS)}")
         self.alphas = _alphas(schedule, where=folder)
         config = _read(folder / UNET / "config.json")
         side = config["sample_size"]
         rows, columns = (side, side) if isinstance(side, int) else side
-        self.maps, self.n_classes = int(config["in_channels"]), 0
+        if config.get("class_embed_type"):
+            raise DataError(f"{folder} is told classes in a way that is not known here ({config['class_embed_type']}).", fix="give one with a table of classes")
+        self.maps, self.n_classes = int(config["in_channels"]), max(0, int(config.get("num_class_embeds") or 0) - 1)  # the last class is none
         self.halved = 2 ** (len(self._coder.config.block_out_channels) - 1) if self._coder is not None else 1
         channels = int(self._coder.config.in_channels) if self._coder is not None else self.maps
         self.shape = (int(rows) * self.halved, int(columns) * self.halved, channels)
@@ -167,7 +178,8 @@ class OfFolder:
 
     def clean(self, z: Tensor, time: float | Tensor, classes: Tensor) -> Tensor:
         t = time if isinstance(time, Tensor) else torch.full((len(z),), time)
-        return _clean(self.kind, z, self.net(z, t).sample[:, : self.maps], self.alphas[t.long()])  # what follows its maps is a learned variance
+        labels = {"class_labels": classes} if self.n_classes else {}
+        return _clean(self.kind, z, self.net(z, t, **labels).sample[:, : self.maps], self.alphas[t.long()])  # what follows its maps is a learned variance
 
     @torch.no_grad()
     def encode(self, x: np.ndarray) -> Tensor:
@@ -190,9 +202,11 @@ class OfPipeline:
 
     pixels = False
 
-    def __init__(self, pipeline: Pipeline, sentences: Sequence[str]) -> None:
+    def __init__(self, pipeline: Pipeline, sentences: Sequence[str], *, own: bool = False) -> None:
+        """own: on a copy of the network, which may then be trained; the pipeline is shared with whatever else uses it in this process."""
         self.pipeline, self.n_classes = pipeline, len(sentences)
         self.asking = Denoising(pipeline.loaded, size=pipeline.size)
+        self.asking.unet = copy.deepcopy(self.asking.unet) if own else self.asking.unet
         self.shape = (pipeline.size, pipeline.size, 3)
         self.alphas = self.asking.noising.alphas_cumprod.double()
         self.told = self.asking.read([*sentences, ""])

@@ -11,6 +11,7 @@ method: `crdi` (crdi.py), and what it must be compared with: `base`, its images 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -95,7 +96,14 @@ class FewShot:
             raise SettingError("Few-shot settings are out of range.", fix="give counts of 1 or more, a walk of 2 or more, and a rate above 0")
         if not 0 <= self.diversity <= 1 or len(self.window) not in (0, 2) or self.penalty < 0 or not self.scale > 0:
             raise SettingError("Few-shot settings are out of range.", fix="give a diversity from 0 to 1, a window of two steps, a penalty of 0 or more")
+        if not all(math.isfinite(v) for v in vars(self).values() if isinstance(v, float)):
+            raise SettingError("A few-shot setting is no number.", fix="give numbers")
         _ = self._way(-1)
+
+    @property
+    def trained(self) -> bool:
+        """Whether its work is `steps` of training, and not the shots."""
+        return self.method in TRAINED
 
     def bound(self, classes: tuple[str, ...]) -> FewShot:
         """The same with the model's place and digest fixed."""
@@ -105,6 +113,11 @@ class FewShot:
 
         model = self.model if self.model == "lab" or is_hub_name(self.model) else str(Path(self.model).resolve())
         return replace(self, model=model, weights=self.weights or _digest(model))
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side of what the model draws."""
+        return opened(self.model).size if _by_words(self.model) else OfFolder(Path(self.model)).shape[0]
 
     def _way(self, begin: int) -> crdi.Way:
         """How images are drawn."""
@@ -127,8 +140,11 @@ class FewShot:
         with torch_threads(), torch.random.fork_rng(devices=[]):
             denoiser = self._opened(base)
             self._check(denoiser, shape, train.n_classes)
+            if self.trained and isinstance(denoiser, OfFlow) and not self.told:
+                denoiser = denoiser.widened(train.n_classes)
             x, y = denoiser.encode(train.x), train.y
-            told = torch.from_numpy(y) if self.told or self.sentences else torch.full((len(y),), denoiser.n_classes)
+            known = self.told or self.sentences or (self.trained and denoiser.n_classes == train.n_classes)
+            told = torch.from_numpy(y) if known else torch.full((len(y),), denoiser.n_classes)
             levels = denoiser.levels(self.walk)
             window, log = self._window(levels), Log(steps=1, best_step=1)
             g = torch.zeros(len(x), window.segments, *x.shape[1:])
@@ -141,9 +157,10 @@ class FewShot:
                     start = window.start(self._begin(window))
                     noise = torch.cat([crdi.inverted(denoiser, levels, a, b, level=start) for a, b in zip(x.split(32), told.split(32), strict=True)])
             folder.mkdir(parents=True, exist_ok=True)
-            if self.method in TRAINED:
+            if self.trained:
                 log = self._tune(denoiser, levels, x, torch.from_numpy(y), told, seed=seed, checkpoint=checkpoint, progress=progress)
-                save_file({k: v.detach().contiguous().clone() for k, v in denoiser.net.state_dict().items()}, folder / TUNED)
+                if not isinstance(denoiser, OfFlow):  # which is written whole
+                    save_file({k: v.detach().contiguous().clone() for k, v in denoiser.net.state_dict().items()}, folder / TUNED)
             elif _weights_digest(denoiser.net) != before:
                 raise AssertionError("the base was changed")
             if isinstance(denoiser, OfFlow):
@@ -203,7 +220,7 @@ class FewShot:
         facts = json.loads((folder / FACTS).read_text())
         with torch_threads():
             denoiser = self._opened(folder / "base")
-        if self.method in TRAINED:
+        if (folder / TUNED).exists():
             denoiser.net.load_state_dict(load_file(folder / TUNED))
         kept = load_file(folder / SHOTS)
         shots = crdi.Shots(kept["x"], kept["y"].numpy(), kept["told"], kept["g"], kept.get("noise"))
@@ -214,7 +231,7 @@ class FewShot:
             if (found := _digest(self.model)) != self.weights and self.weights:
                 raise DataError(f"The model {self.model} is another one than when this was planned.", fix=f"put it back ({found[:12]} is there now)")
             folder = Path(self.model)
-            return OfPipeline(opened(self.model), self.sentences) if _by_words(self.model) else OfFolder(folder)
+            return OfPipeline(opened(self.model), self.sentences, own=self.trained) if _by_words(self.model) else OfFolder(folder)
         if base is None:
             raise SettingError("A few-shot generator needs its base.", fix="learn it with mitate adapt shots --base NAME")
         return OfFlow(self.diffusion.load(base))
@@ -222,9 +239,15 @@ class FewShot:
     def _check(self, denoiser: Denoiser, shape: tuple[int, int, int], n_classes: int) -> None:
         if isinstance(denoiser, OfFlow) and denoiser.shape != shape:
             told = f"{denoiser.shape[0]} x {denoiser.shape[1]} px, {denoiser.shape[2]} channels"
-            raise DataError(f"The base draws {told}; the images are {shape[0]} x {shape[1]} px, {shape[2]}.", fix="give images of its size, or --size")
+            fix = "make the images grey, or colour, like the base's" if denoiser.shape[2] != shape[2] else "give images of its size"
+            raise DataError(f"The base draws {told}; the images are {shape[0]} x {shape[1]} px, {shape[2]}.", fix=fix)
         if self.told and denoiser.n_classes != n_classes:
             raise DataError(f"The base knows {denoiser.n_classes} classes; the images have {n_classes}.", fix="leave told out: it is then told no class")
+        if self.sentences and not isinstance(denoiser, OfPipeline):
+            raise SettingError("This base reads no sentences.", fix="leave them out")
+        if self.trained and n_classes > 1 and not (self.told or self.sentences or isinstance(denoiser, OfFlow)):
+            message = f"{self.method} cannot tell {n_classes} classes apart on a base that is told none."
+            raise SettingError(message, fix="give one class, sentences for a text-to-image base, or a base that mitate fitted")
         if self.sentences and len(self.sentences) != n_classes:
             raise SettingError(f"{n_classes} classes have {len(self.sentences)} sentences.", fix="give one a class, or none")
 

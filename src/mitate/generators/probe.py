@@ -62,7 +62,7 @@ def probe(
         started = time.perf_counter()
         generator.sample(seeds, conditions)
         image = (time.perf_counter() - started) / DRAWN
-    if "steps" not in fields or len(watch.seconds) < STEPS:
+    if "steps" not in fields or len(watch.seconds) < STEPS or not getattr(kind, "trained", True):
         return Cost(whole, image)
     gaps = [b - a for a, b in zip(watch.seconds, watch.seconds[1:], strict=False)]  # gap i is step i + 2
     looks = [gaps[2], gaps[6]]

@@ -42,7 +42,7 @@ def source_of(name: str, *, train: ImageSet, shape: tuple[int, int, int], test: 
         return _outside(name, train.classes, shape, test, held, store)
     if name in registry.ON_TOP:
         raise SettingError(f"A {name} generator needs its model.", fix="name a kept generator, a folder that diffusers saved, or owner/name of the hub")
-    if (few := few_shot_on(name, store)) is not None:
+    if (few := few_shot_on(name, train.classes, store)) is not None:
         base = _base(name, few.base, shape, [test, *held], store)
         return Source({"kind": "shots", "options": plain(few), "base": base, "shots": len(train)})
     if (paints := _painter(name, train.classes)) is not None:
@@ -53,7 +53,7 @@ def source_of(name: str, *, train: ImageSet, shape: tuple[int, int, int], test: 
     return Source(_kept(name, train.classes, shape, [test, *held], store))
 
 
-def few_shot_on(name: str, store: Store) -> Any:
+def few_shot_on(name: str, classes: tuple[str, ...], store: Store) -> Any:
     """The few-shot generator behind a name like letters+shots or letters+noised, on a kept diffusion generator; None for other names.
 
     Its dials are its defaults: a pilot chooses on no image of its own.
@@ -66,7 +66,9 @@ def few_shot_on(name: str, store: Store) -> Any:
 
     if method != "shots" and method not in METHODS:
         raise SettingError(f"There is no few-shot method {method!r}.", fix=suggest(method, ["shots", *METHODS]))
-    return kind_on(base, Shots(method="crdi" if method == "shots" else method), store)[0]
+    if method == "base" and len(classes) > 1:
+        raise SettingError("The base alone draws no classes.", fix=f"name {base}+noised, or {base}+shots")
+    return kind_on(base, Shots(method="crdi" if method == "shots" else method), store, classes=classes)[0]
 
 
 def _base(name: str, digest: str, shape: tuple[int, int, int], unseen: Sequence[ImageSet], store: Store) -> str:
