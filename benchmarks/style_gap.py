@@ -1,6 +1,6 @@
 """Does a learned word bring a text-to-image model nearer to a set's look, and do its pictures still show what they should? In the lab, where both are known.
 
-    python benchmarks/style_gap.py [--model lab] [--looks sepia,chalk,dusk] [--arms plain,named,untrained,learnt,each-class,lora,aligned] [--seeds 0,1,2]
+    python benchmarks/style_gap.py [--model lab] [--looks sepia,chalk,dusk] [--arms plain,named,untrained,learnt,...] [--seeds 0,1,2] [--guidance 2]
     python benchmarks/style_gap.py --summary
 
 The real set: 20 drawings of one thing for each of six shapes, all in one look, a fifth of them for early stopping. `dusk` is a look that the model was never
@@ -30,7 +30,7 @@ import cells
 from mitate.adapters.alignment import Aligned, Alignment
 from mitate.features.extractor import extractor
 from mitate.generator import Pixels
-from mitate.generators.pipelines import How, opened
+from mitate.generators.pipelines import opened
 from mitate.generators.text_to_image import TextToImage
 from mitate.lab.captions import LOOKS
 from mitate.lab.drawing import draw
@@ -55,13 +55,14 @@ def main() -> None:
     options.add_argument("--arms", default=",".join(ARMS))
     options.add_argument("--seeds", default="0,1,2")
     options.add_argument("--steps", type=int, default=600)
+    options.add_argument("--guidance", type=float, default=2.0, help="a learned word is said louder with it: at 5 the lab's model overdoes a look")
     options.add_argument("--out", type=Path, default=OUT)
     options.add_argument("--summary", action="store_true")
     given = options.parse_args()
     if not given.summary:
         weights = opened(given.model).digest[:12]
         names = [
-            {"pipeline": weights, "look": look, "arm": arm, "seed": int(seed), "steps": given.steps if arm in LEARNT else 0}
+            {"pipeline": weights, "look": look, "arm": arm, "seed": int(seed), "steps": given.steps if arm in LEARNT else 0, "guidance": given.guidance}
             for look in given.looks.split(",") for arm in given.arms.split(",") for seed in given.seeds.split(",")
             if (arm != "named" or look in LOOKS) and (arm in (*LEARNT, "aligned") or seed == given.seeds.split(",")[0])
         ]  # fmt: skip
@@ -101,7 +102,7 @@ def measure(model: str, name: Mapping[str, Any]) -> cells.Row:
     if arm == "floor":
         x = drawn(DRAWN, "floor", look).x
     else:
-        kind = kind_of(model, look, arm, name["steps"])
+        kind = kind_of(model, look, arm, name["steps"], name["guidance"])
         with tempfile.TemporaryDirectory() as place:
             facts = kind.fit(*parts, seed=seed, folder=Path(place), checkpoint=Path(place) / "checkpoint", progress=Silent())
             seconds = time.process_time() - started
@@ -121,22 +122,25 @@ def measure(model: str, name: Mapping[str, Any]) -> cells.Row:
     }  # fmt: skip
 
 
-def kind_of(model: str, look: str, arm: str, steps: int) -> TextToImage:
+def kind_of(model: str, look: str, arm: str, steps: int, guidance: float) -> TextToImage:
     style = arm if arm in (*LEARNT, "untrained") else "none"
     settings: dict[str, Any] = {"template": f"a picture of a {{label}}, {LOOKS[look][0]}"} if arm == "named" else {}
-    how = How()
-    return TextToImage.of(model, SHAPES, style=style, steps=steps, sample_steps=how.steps, **settings)
+    return TextToImage.of(model, SHAPES, style=style, steps=steps, guidance=guidance, **settings)
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| Look | Arm | Told apart (AUC; 0.5: not) | Kernel distance, thousandths | Right shape, % | Core seconds to learn | Seeds |", "|" + "---|" * 7]
-    for key in dict.fromkeys((r["pipeline"], r["look"], r["arm"], r["steps"]) for r in rows):
-        some, (_, look, arm, _) = [r for r in rows if (r["pipeline"], r["look"], r["arm"], r["steps"]) == key], key
+    lines = [
+        "| Look | Guidance | Arm | Told apart (AUC; 0.5: not) | Kernel distance, thousandths | Right shape, % | Core seconds to learn | Seeds |",
+        "|" + "---|" * 8,
+    ]
+    parts = ("pipeline", "look", "guidance", "arm", "steps")
+    for key in dict.fromkeys(tuple(r[part] for part in parts) for r in rows):
+        some, (_, look, guidance, arm, _) = [r for r in rows if tuple(r[part] for part in parts) == key], key
         told = [
             spread([r[key] * factor for r in some], digits)
             for key, factor, digits in (("gap", 1, 3), ("kernel", 1, 1), ("kept", 100, 1), ("core_seconds", 1, 0))
         ]
-        lines.append(f"| {look} | {arm} | " + " | ".join(told) + f" | {len(some)} |")
+        lines.append(f"| {look} | {guidance:g} | {arm} | " + " | ".join(told) + f" | {len(some)} |")
     return "\n".join(lines)
 
 

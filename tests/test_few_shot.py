@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import mitate as mi
@@ -441,3 +442,27 @@ def test_a_pilot_takes_a_few_shot_generator_on_a_kept_base(tmp_path: Path) -> No
     seen = toy_images(n=24, classes=2, size=8)
     with pytest.raises(DataError, match="holds back"):
         mi.pilot(train=few, test=seen, generators=["toys+shots"], store=store, **asked)
+
+
+def test_the_commands_adapt_and_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from mitate.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    images = toy_images(n=4, classes=2, size=8, seed=4)
+    for i, (x, k) in enumerate(zip(images.pixels(size=8, channels=1), images.labels, strict=True)):
+        (tmp_path / "few" / str(k)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[:, :, 0]).save(tmp_path / "few" / str(k) / f"{i}.png")
+    mi.fit(mi.Diffusion(steps=20, width=8, batch=8), toy_images(n=24, classes=2, size=8), name="toys")
+    (tmp_path / "toys").mkdir()  # a folder of the same name is not the kept base
+
+    def call(*words: str) -> str:
+        ran = CliRunner().invoke(app, words)
+        return ran.output if ran.exception is None or isinstance(ran.exception, SystemExit) else f"error: {ran.exception}"
+
+    assert "diversity" in call("adapt", "shots", "--base", "toys", "--images", "few", "--as", "few-3", "--few", "3", "-o", "draws=1")
+    assert "4 images, 2 classes" in call("generate", "toys+few-3", "--per-class", "2", "--out", "a")
+    assert "4 images, 2 classes" in call("generate", "few-3", "--per-class", "2", "--diversity", "0.9", "--out", "b")
+    assert "no few-shot generator" in call("generate", "toys", "--per-class", "2", "--diversity", "0.9", "--out", "c")
+    assert "no setting to type" in call("adapt", "shots", "--base", "toys", "--images", "few", "--as", "x", "-o", "method=lora")

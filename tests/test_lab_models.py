@@ -32,7 +32,7 @@ def test_single_things_are_painted_as_asked() -> None:
     asked = prompts("single", 24, seed=3)
     images = mi.paint(mi.load_generator("lab"), [p.text for p in asked], seed=1)
     found = faithfulness(asked, [read(images.reader.read(i)) for i in range(len(images))])
-    assert found.questions >= 0.8  # docs/lab.md has the measured shares; this only holds the model to be there
+    assert found.questions >= 0.7  # docs/lab.md has the measured shares; this only holds the model to be there
 
 
 @painted
