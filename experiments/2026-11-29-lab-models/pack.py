@@ -71,9 +71,11 @@ def pipeline(given: argparse.Namespace, folder: Path) -> None:
     facts: dict[str, object] = {"steps": given.steps, "guidance": given.guidance}
     facts |= {"template": "a picture of a {label}", "styled": "a picture of a {label}, {style}"}
     unet, place = denoiser(), given.work / given.round / "checkpoint.safetensors"
+    before = given.round.rpartition("-")[2]  # a further round is called by the batch that it began at
     unet.load_state_dict({k.removeprefix("mean.unet."): v for k, v in load_file(place).items() if k.startswith("mean.unet.")})
     with safe_open(place, "pt") as opened:
-        facts |= {"trained_steps": int(opened.metadata()["step"]), "trained_core_seconds": round(float(opened.metadata()["cpu_seconds"]))}
+        facts["trained_steps"] = int(opened.metadata()["step"]) + (int(before) if before.isdigit() else 0)
+        facts["trained_core_seconds"] = round(float(opened.metadata()["cpu_seconds"]))
     vae = AutoencoderKL.from_pretrained(given.work / ("vae-refined" if (given.work / "vae-refined").exists() else "vae"))
     write(unet.eval(), CLIPTextModel.from_pretrained(given.work / "text-encoder"), vae, tokenizer.opened(given.work), folder)
     (folder / "mitate.json").write_text(json.dumps(facts, indent=1) + "\n")

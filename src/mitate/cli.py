@@ -12,7 +12,7 @@ from mitate import __version__, cli_pictures, cli_runs
 from mitate import cli_options as shared
 from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked, prices_asked, refuse_with_continue, volume_asked
 from mitate.cli_runs import EXIT
-from mitate.errors import DataError, MitateError, SettingError
+from mitate.errors import MitateError, SettingError
 
 
 class _Commands(click.Group):
@@ -48,15 +48,11 @@ def demo(out: Path, painted: bool, lang: str, engine: str) -> None:
 
     asked = Pilot(data="digits:20", replicates=3, budget="30m", steps=150)  # about 3 minutes on two cores; the same sizes everywhere
     if painted:
-        from mitate.generators.places import LAB, is_pipeline
         from mitate.painted import write_story
 
-        if not is_pipeline(LAB):
-            fix = "run mitate demo, or ask about your own: mitate pilot IMAGES --generators MODEL --style --out RUN"
-            raise DataError("The lab's text-to-image model is in training and does not come with this version.", fix=fix)
         arms = ("balanced+augment", "balanced+augment+align", "bridged+++augment")
         asked = Pilot(
-            data=str(write_story(out.with_name(f"{out.name}-images.npz"))), generators=("lab", "lab+untrained", "lab+style"), arms=arms, replicates=3,
+            data=str(write_story(out.with_name(f"{out.name}-images.npz"))), generators=("lab@2", "lab@2+untrained", "lab@2+style"), arms=arms, replicates=3,
             budget="60m", steps=150, synthetic_per_class=40, curve="none",
         )  # fmt: skip
     cli_runs.pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)

@@ -279,7 +279,7 @@ def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
     """The pipeline in a folder, ours by the name `lab`, or one of the hub by owner/name (fetched, or found in its cache). DataError where there is none."""
     folder = LAB if str(source) == "lab" else Path(source)
     if folder == LAB and not is_pipeline(folder):
-        raise DataError("The lab's text-to-image model is in training and does not come with this version.", fix="give a folder that diffusers saved")
+        raise DataError("This installation lacks the lab's text-to-image model.", fix="install mitate again, or give a folder that diffusers saved")
     if not is_pipeline(folder) and is_hub_name(str(source)):
         folder = fetch(str(source))
     if not is_pipeline(folder):
