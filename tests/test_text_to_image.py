@@ -662,7 +662,7 @@ def test_an_image_that_was_painted_again_keeps_the_seed_it_comes_from(folder: Pa
 
 def test_what_is_learnt_is_never_worse_than_the_start_on_the_selection_split(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter(range(100))
-    monkeypatch.setattr(inversion, "_look", lambda *args: lambda module: float(next(looks)))  # each look worse than the one before
+    monkeypatch.setattr(inversion, "look_at", lambda *args: lambda module: float(next(looks)))  # each look worse than the one before
     facts = fitted(kind(folder, "learnt", steps=4), tmp_path / "wild")
     curve = facts["curve"]
     assert facts["best_step"] == 0 and facts["best_loss"] == curve[0][1]  # type: ignore[index]

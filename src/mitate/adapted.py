@@ -8,23 +8,26 @@ fakes = mi.paint(mi.load_generator("lab"), ["a leaf, <style>"], learnt=mi.learnt
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitate.errors import DataError, SettingError
-from mitate.fitted import Fitted, fit
+from mitate.fitted import Fitted, fit, fit_question, load_fitted
 from mitate.images import ImageSet
 from mitate.progress import Progress
+from mitate.runtime import seed_of
 from mitate.settings import record, suggest
 from mitate.shots import Shots, adapt_shots
 from mitate.store import Store, disk_errors
+from mitate.verbs import keep_images, perform
 
 if TYPE_CHECKING:
     from mitate.generators.learnt import Learnt
     from mitate.generators.pipelines import Pipeline
 
-KIND = "text-to-image"
+KINDS = ("text-to-image", "expert")  # of fits that stand on a text-to-image model
+HELD_OUT = 5  # one caption of so many chooses the step that is kept
 FILES = (".safetensors",)
 
 
@@ -43,13 +46,15 @@ class StyleInversion:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank changes of the model's attention, learnt by the same loss. template: with {label}."""
+    """Low-rank changes of the model's attention, learnt by the same loss. template: with {label}; without one, images with captions are learnt by these."""
 
     steps: int = 600
     batch: int = 16
     rate: float = 0.15  # times 1/150: the learning rate
     rank: int = 4
     template: str = ""
+    dropout: float = 0.1  # with captions: the share of them left empty
+    clip: float = 1.0  # with captions: the largest norm of the gradient; 0 for none
 
 
 def adapt(
@@ -73,10 +78,47 @@ def adapt(
         return _restyle(kept, train, how, seed=seed, name=name, store=store, progress=progress)
     assert not isinstance(base, Fitted)
     model, place = (base, dict[str, Any]()) if isinstance(base, str) else (base.name, {"device": base.place.device, "precision": base.place.precision})
+    if isinstance(how, Lora) and train.captions is not None and not how.template:
+        return _expert(model, train, how, place, seed=seed, name=name, store=store, progress=progress)
     style = "lora" if isinstance(how, Lora) else "each-class" if how.each_class else "learnt"
-    settings: dict[str, Any] = {key: value for key, value in vars(how).items() if key != "each_class"}
+    settings: dict[str, Any] = {key: value for key, value in vars(how).items() if key not in ("each_class", "dropout", "clip")}
     kind = TextToImage.of(model, train.classes, style=style, **settings, **place)
     return fit(kind, train, seed=seed, size=kind.opened.size, name=name, store=store, progress=progress)
+
+
+def _expert(
+    model: str, images: ImageSet, how: Lora, place: dict[str, Any], *, seed: int, name: str | None, store: Store | None, progress: Progress | None
+) -> Fitted:
+    """A LoRA by captions, of real images or of the model's own. A fifth of the captions, and their images, choose the step that is kept."""
+    from mitate.generators.lora import expert_on
+    from mitate.generators.places import Place
+
+    store = store or Store.find()
+    if lost := sum(not (text or "").strip() for text in images.captions or ()):
+        raise DataError(f"{lost} of {len(images)} images have no caption.", fix="write one for each into metadata.jsonl, or give a --template for classes")
+    parts = captioned_parts(images, seed=seed)
+    kind = expert_on(
+        model, Place(**place), sentences=parts["train"].classes, steps=how.steps, batch=how.batch, rate=how.rate / 0.15 * 1e-3, rank=how.rank,
+        dropout=how.dropout, clip=how.clip,
+    )  # fmt: skip
+    kind.opened.check(kind.sentences, kind.opened.settled(kind.how))
+    digests = {role: keep_images(store, part, size=kind.opened.size, channels=3) for role, part in parts.items()}
+    entry = perform(store, fit_question(kind, digests, seed=seed), progress=progress)
+    if name:
+        store.keep(name, entry.digest)
+    return load_fitted(entry)
+
+
+def captioned_parts(images: ImageSet, *, seed: int) -> dict[str, ImageSet]:
+    """train and selection: a fifth of the captions with all their images, by an order of their own; every caption is a class of both."""
+    assert images.captions is not None
+    sentences = tuple(dict.fromkeys(images.captions))
+    number = {text: k for k, text in enumerate(sentences)}
+    whole = replace(images, classes=sentences, labels=tuple(number[text] for text in images.captions))
+    order = sorted(range(len(sentences)), key=lambda k: seed_of("captions held out", seed, sentences[k]))
+    apart = set(order[: len(sentences) // HELD_OUT])
+    rows = {"train": [i for i, k in enumerate(whole.labels) if k not in apart], "selection": [i for i, k in enumerate(whole.labels) if k in apart]}
+    return {role: whole.subset(some) for role, some in rows.items()}
 
 
 def _diffusion(base: Pipeline | Fitted | str, store: Store | None) -> Fitted | None:
@@ -125,7 +167,7 @@ def learnt(name: str, *, base: Pipeline, store: Store | None = None) -> Learnt:
         raise SettingError(f"There is no kept style {name!r}.", fix=suggest(name, store.refs()) if store.refs() else "learn one: mitate adapt style")
     asked = json.loads(entry.path("asked.json").read_text(encoding="utf-8"))["settings"]
     found = Learnt.of_fit(entry.folder)
-    if asked.get("kind") != KIND or not found:
+    if asked.get("kind") not in KINDS or not found:
         raise SettingError(f"{name!r} is no style.", fix="name one that mitate adapt made, or a safetensors file")
     if asked["options"]["weights"] != base.digest:
         raise DataError(f"{name!r} was learnt on another model than {base.name}.", fix=f"give the model it was learnt on ({asked['options']['model']})")

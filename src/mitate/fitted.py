@@ -116,9 +116,16 @@ def load_generator(name: str, *, store: Store | None = None) -> Fitted:
         raise SettingError(
             f"There is no kept generator {name!r}.", fix=suggest(name, store.refs()) if store.refs() else "fit one: mitate fit diffusion FOLDER --as NAME"
         )
-    asked = json.loads(entry.path("asked.json").read_text())
-    if asked["verb"] != "fit":
+    if json.loads(entry.path("asked.json").read_text(encoding="utf-8"))["verb"] != "fit":
         raise SettingError(f"{name!r} is not a generator.", fix="name one that mitate fit made")
+    return load_fitted(entry)
+
+
+def load_fitted(entry: Entry) -> Fitted:
+    """The generator behind a finished `fit`."""
+    import json
+
+    asked = json.loads(entry.path("asked.json").read_text(encoding="utf-8"))
     return _fitted(entry, Asked(asked["verb"], asked["version"], asked["settings"], asked["inputs"]))
 
 

@@ -24,6 +24,7 @@ KINDS: dict[str, dict[str, str]] = {
         "restyled": "mitate.generators.restyled:Restyled",
         "text-to-image": "mitate.generators.text_to_image:TextToImage",
         "shots": "mitate.generators.few_shot:FewShot",
+        "expert": "mitate.generators.lora:Expert",
     },
     "adapter": {
         "alignment": "mitate.adapters.alignment:Alignment",
@@ -45,7 +46,7 @@ KINDS: dict[str, dict[str, str]] = {
         "inception": "mitate.features.kinds:inception",
     },
 }
-ON_TOP = ("restyled", "text-to-image", "shots")  # generators that stand on a model, and go by its name
+ON_TOP = ("restyled", "text-to-image", "shots", "expert")  # generators that stand on a model, and go by its name
 
 
 def names(noun: str) -> list[str]:

@@ -5,7 +5,7 @@ One word for the whole set, with the class in the sentence ("A rust photo in the
 has a word of its own, the dearer rival.
 
 The loss is the model's own on the training images. Steps are spread evenly over noise levels; every look at the selection split asks with the same noise, so
-that looks differ by the vectors alone, and the best look is kept. `Lora` is the other rival: low-rank changes of the attention, learnt by the same loss.
+that looks differ by the vectors alone, and the best look is kept. The other rival, low-rank changes of the attention, is in lora.py.
 """
 
 from __future__ import annotations
@@ -94,8 +94,11 @@ class Denoising:
     def errors(self, z: Tensor, sentences: Sequence[str], t: Tensor, noise: Tensor) -> Tensor:
         """Mean squared error of each noisy image, [n]; gradients reach the vectors of words in the sentences."""
         words = list(dict.fromkeys(sentences))
-        at = torch.tensor([words.index(s) for s in sentences])
-        seen = self.seen(self.noising.add_noise(z, noise, t), t, self.read(words), at)
+        return self.errors_of(z, t, noise, self.read(words), torch.tensor([words.index(s) for s in sentences]))
+
+    def errors_of(self, z: Tensor, t: Tensor, noise: Tensor, told: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """The same, asked with rows [n] of what was `read`."""
+        seen = self.seen(self.noising.add_noise(z, noise, t), t, told, rows)
         target = {"epsilon": noise, "sample": z}.get(self.kind)
         target = self.noising.get_velocity(z, noise, t) if target is None else target
         return (seen - target.to(seen)).square().flatten(1).mean(1)
@@ -120,32 +123,7 @@ def untrained(pipeline: Any, *, words: Sequence[str], start: str, vectors: int) 
     return _Vectors(pipeline, words, start=start, k=vectors).learnt
 
 
-def tune(
-    pipeline: Any, train: Told, selection: Told, effort: Effort, *, rank: int, size: int, seed: int, checkpoint: Path, progress: Progress
-) -> tuple[dict[str, Tensor], Log]:
-    """Low-rank changes of the U-Net's attention (Hu et al. 2022), learnt by the same loss and looks: as `load_lora_weights` takes them."""
-    try:
-        from peft import LoraConfig
-        from peft.utils import get_peft_model_state_dict
-    except ImportError as wrong:
-        from mitate.errors import MissingExtra
-
-        raise MissingExtra.of("peft", "diffusion", "A LoRA") from wrong
-    loss = Denoising(pipeline, size=size)
-    torch.manual_seed(seed_of("lora", seed))
-    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"])
-    pipeline.unet.add_adapter(config, adapter_name="mitate")
-    try:
-        lines = {"train": list(train.sentences), "selection": list(selection.sentences)}
-        module = _Changes(pipeline.unet)
-        log = _learn(loss, module, train, selection, lines, effort, lr=effort.rate, seed=seed, checkpoint=checkpoint, progress=progress)
-        found = {f"unet.{k}": v.detach().clone() for k, v in get_peft_model_state_dict(pipeline.unet, adapter_name="mitate").items()}
-    finally:
-        pipeline.unet.delete_adapters("mitate")
-    return found, log
-
-
-# how both are learnt --------------------------------------------------------------------------------------------------
+# how they are learnt -----------------------------------------------------------------------------------------------------
 
 
 def _learn(
@@ -153,15 +131,23 @@ def _learn(
     checkpoint: Path, progress: Progress,
 ) -> Log:  # fmt: skip
     z, y, batch = loss.latents(train.x), train.y, effort.batch
-    look = _look(loss, loss.latents(selection.x), selection.y, lines["selection"], batch) if len(selection.x) else None
+
+    def errors(z: Tensor, y: Sequence[int], t: Tensor, noise: Tensor) -> Tensor:
+        return loss.errors(z, [lines["selection"][k] for k in y], t, noise)
+
+    look = look_at(loss, loss.latents(selection.x), selection.y, batch, errors) if len(selection.x) else None
 
     def batch_loss(_: nn.Module, step: int) -> Tensor:
         rows = torch.randint(len(z), (batch,))
-        t = ((torch.arange(batch) + torch.rand(batch)) / batch * loss.times).long().clamp(max=loss.times - 1)  # spread evenly
-        return loss.errors(z[rows], [lines["train"][int(y[i])] for i in rows], t, torch.randn_like(z[rows])).mean()
+        return loss.errors(z[rows], [lines["train"][int(y[i])] for i in rows], spread(batch, loss.times), torch.randn_like(z[rows])).mean()
 
     schedule = Schedule(effort.steps, lr, warmup=min(20, effort.steps // 10), clip=0.0, beta2=0.99)
     return improve(module, batch_loss, schedule, seed=seed, look=look, checks=effort.checks, patience=effort.patience, checkpoint=checkpoint, progress=progress)
+
+
+def spread(n: int, times: int) -> Tensor:
+    """n noise levels, int64 in [0, times), spread evenly and each at a place of its own by chance."""
+    return ((torch.arange(n) + torch.rand(n)) / n * times).long().clamp(max=times - 1)
 
 
 def improve(
@@ -182,8 +168,8 @@ def improve(
     return log
 
 
-def _look(loss: Denoising, z: Tensor, y: np.ndarray, lines: Sequence[str], batch: int) -> Callable[[nn.Module], float]:
-    """The loss on the selection split, with the same images, times and noise at every look."""
+def look_at(loss: Denoising, z: Tensor, y: np.ndarray, batch: int, errors: Callable[..., Tensor]) -> Callable[[nn.Module], float]:
+    """The loss on the selection split, with the same images, times and noise at every look. errors(z, y, t, noise): of each image [n]."""
     n = max(len(z), LOOKS)
     chance = torch.Generator().manual_seed(seed_of("look"))
     rows = torch.arange(n) % len(z)
@@ -192,8 +178,7 @@ def _look(loss: Denoising, z: Tensor, y: np.ndarray, lines: Sequence[str], batch
 
     def look(_: nn.Module) -> float:
         parts = [slice(i, i + batch) for i in range(0, n, batch)]
-        found = [loss.errors(z[rows[p]], [lines[int(y[i])] for i in rows[p]], t[p], noise[p]) for p in parts]
-        return float(torch.cat(found).mean())
+        return float(torch.cat([errors(z[rows[p]], [int(y[i]) for i in rows[p]], t[p], noise[p]) for p in parts]).mean())
 
     return look
 
@@ -215,11 +200,3 @@ class _Vectors(nn.Module):
     @property
     def learnt(self) -> Words:
         return Words({w: tuple(v.detach().float().cpu().numpy().copy() for v in vectors) for w, vectors in self.given.items()})
-
-
-class _Changes(nn.Module):
-    """The trainable tensors of a U-Net, alone, as something that `optimise` trains and keeps."""
-
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.tensors = nn.ParameterList([p for p in unet.parameters() if p.requires_grad])

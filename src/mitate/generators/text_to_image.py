@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ WORD = "<style>"
 class TextToImage:
     """Settings of a pipeline as a generator. `steps` is the work of learning a style; it is 1 where none is learnt."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     most_size: ClassVar[int] = 1024  # pixels
 
     model: str = "lab"  # as `open_pipeline` takes it
@@ -89,7 +89,7 @@ class TextToImage:
 
     def bound(self, classes: Sequence[str]) -> TextToImage:
         """The same with what is left open fixed: the model's digest, its template, what the classes are called; steps where nothing is learnt: 1."""
-        model = self.model if self.model == "lab" or is_hub_name(self.model) else str(Path(self.model).resolve())
+        model = placed(self.model)
         pipeline = opened(model, self.place)
         styled = self.style not in ("none", "lora")
         template = self.template or (pipeline.styled if styled else pipeline.template)
@@ -147,7 +147,9 @@ class TextToImage:
             torch.manual_seed(seed_of("init", seed))
             if self.style == "lora":
                 effort = replace(effort, rate=self.rate / 0.15 * 1e-3)
-                tensors, log = inversion.tune(pipeline.loaded, told, seen, effort, rank=self.rank, **how)
+                from mitate.generators.lora import tune
+
+                tensors, log = tune(pipeline.loaded, told, seen, effort, rank=self.rank, **how)
             elif self.style == "untrained":
                 words = self.begun(pipeline)
             elif self.style != "none":
@@ -169,10 +171,19 @@ class TextToImage:
         return Painter(self, self.opened, tuple(facts["shape"]), facts["n_classes"], learnt)
 
 
+class Sentences(Protocol):
+    """What a class is asked for by."""
+
+    @property
+    def how(self) -> How: ...
+
+    def sentence(self, k: int) -> str: ...
+
+
 class Painter:
     """A pipeline that draws classes, at the size of the images it stands in for."""
 
-    def __init__(self, kind: TextToImage, pipeline: Pipeline, shape: tuple[int, ...], n_classes: int, learnt: Learnt) -> None:
+    def __init__(self, kind: Sentences, pipeline: Pipeline, shape: tuple[int, ...], n_classes: int, learnt: Learnt) -> None:
         assert len(shape) == 3
         self.kind, self.pipeline, self.learnt = kind, pipeline, learnt
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
@@ -186,6 +197,11 @@ class Painter:
         if self.shape[0] == self.shape[1]:
             return np.stack([resize(image, self.shape[0], self.shape[2]) for image in x]) if len(x) else np.zeros((0, *self.shape), np.uint8)
         raise DataError(f"A text-to-image model paints squares, not {self.shape[0]} x {self.shape[1]} pixels.", fix="give a --size")
+
+
+def placed(model: str) -> str:
+    """A model's name that means the same wherever a job runs: a folder's whole path."""
+    return model if model == "lab" or is_hub_name(model) else str(Path(model).resolve())
 
 
 def class_word(called: str) -> str:

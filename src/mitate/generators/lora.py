@@ -1,0 +1,170 @@
+"""Low-rank changes of a frozen text-to-image model (Hu et al. 2022, arXiv 2106.09685), learnt from images and a sentence for each: the expert of a skill.
+
+An expert is learnt from pictures that the model itself has painted and something has judged (SELMA, Li et al. 2024, arXiv 2403.06952), or from real ones with
+captions. Latents and what the text encoders make of sentences are computed once. Nothing is mirrored or cropped, since sentences may name sides. The gradient
+is clipped, a share of sentences is left out so that guidance goes on working, and the step that is kept is the best on sentences held out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mitate.errors import MissingExtra, SettingError
+from mitate.fitting import Log, Schedule
+from mitate.generator import Pixels
+from mitate.generators.inversion import Denoising, Effort, Told, improve, look_at, spread
+from mitate.generators.learnt import LORA, Learnt
+from mitate.generators.pipelines import How, Pipeline, opened
+from mitate.generators.places import Place
+from mitate.generators.text_to_image import Painter, TextToImage, placed
+from mitate.progress import Progress
+from mitate.runtime import seed_of, torch_threads
+
+READ = 64  # sentences read at once
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+def tune(
+    pipeline: Any, train: Told, selection: Told, effort: Effort, *, rank: int, size: int, seed: int, checkpoint: Path, progress: Progress,
+    dropout: float = 0.0, clip: float = 0.0,
+) -> tuple[dict[str, Tensor], Log]:  # fmt: skip
+    """Low-rank changes of the U-Net's attention, as `load_lora_weights` takes them (alpha = rank), and the log. effort.rate: the learning rate.
+
+    dropout: share of sentences left empty; clip: largest norm of the gradient, 0 for none.
+    """
+    try:
+        from peft import LoraConfig
+        from peft.utils import get_peft_model_state_dict
+    except ImportError as wrong:
+        raise MissingExtra.of("peft", "diffusion", "A LoRA") from wrong
+    loss = Denoising(pipeline, size=size)
+    torch.manual_seed(seed_of("lora", seed))
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS))
+    pipeline.unet.add_adapter(config, adapter_name="mitate")
+    try:
+        module = _Changes(pipeline.unet)
+        log = _learn(loss, module, train, selection, effort, dropout=dropout, clip=clip, seed=seed, checkpoint=checkpoint, progress=progress)
+        found = {f"unet.{k}": v.detach().clone() for k, v in get_peft_model_state_dict(pipeline.unet, adapter_name="mitate").items()}
+    finally:
+        pipeline.unet.delete_adapters("mitate")
+    return found, log
+
+
+def _learn(
+    loss: Denoising, module: nn.Module, train: Told, selection: Told, effort: Effort, *, dropout: float, clip: float, seed: int, checkpoint: Path,
+    progress: Progress,
+) -> Log:  # fmt: skip
+    told = _read(loss, [*train.sentences, *selection.sentences, ""])
+    nothing, behind = len(train.sentences) + len(selection.sentences), len(train.sentences)
+    z, y = loss.latents(train.x), torch.from_numpy(np.asarray(train.y, np.int64))
+
+    def errors(z: Tensor, y: Sequence[int], t: Tensor, noise: Tensor) -> Tensor:
+        return loss.errors_of(z, t, noise, told, behind + torch.tensor(y))
+
+    look = look_at(loss, loss.latents(selection.x), selection.y, effort.batch, errors) if len(selection.x) else None
+
+    def batch_loss(_: nn.Module, step: int) -> Tensor:
+        some = torch.randint(len(z), (effort.batch,))
+        asked = y[some]
+        if dropout:
+            asked = torch.where(torch.rand(effort.batch) < dropout, nothing, asked)
+        return loss.errors_of(z[some], spread(effort.batch, loss.times), torch.randn_like(z[some]), told, asked).mean()
+
+    schedule = Schedule(effort.steps, effort.rate, warmup=min(20, effort.steps // 10), clip=clip, beta2=0.99)
+    return improve(module, batch_loss, schedule, seed=seed, look=look, checks=effort.checks, patience=effort.patience, checkpoint=checkpoint, progress=progress)
+
+
+@torch.no_grad()
+def _read(loss: Denoising, sentences: Sequence[str]) -> list[Tensor]:
+    """What the text encoders make of all sentences, a row each."""
+    parts = [loss.read(sentences[i : i + READ]) for i in range(0, len(sentences), READ)]
+    return [torch.cat([part[k] for part in parts]) if torch.is_tensor(parts[0][k]) else parts[0][k] for k in range(len(parts[0]))]
+
+
+class _Changes(nn.Module):
+    """The trainable tensors of a U-Net, alone, as something that `optimise` trains and keeps."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.tensors = nn.ParameterList([p for p in unet.parameters() if p.requires_grad])
+
+
+# an expert as a generator ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Settings of a LoRA that is learnt from images with a sentence each. What it draws as class k is what sentence k asks for."""
+
+    version: ClassVar[int] = 1
+    most_size: ClassVar[int] = TextToImage.most_size  # pixels
+
+    model: str = "lab"  # as `open_pipeline` takes it
+    weights: str = ""  # the pipeline's digest
+    sentences: tuple[str, ...] = ()
+    steps: int = 400
+    batch: int = 16
+    rate: float = 1e-3  # of learning
+    rank: int = 16
+    dropout: float = 0.1  # share of sentences left empty
+    clip: float = 1.0  # largest norm of the gradient; 0 for none
+    checks: int = 10  # looks at the loss on sentences held out
+    patience: int = 4  # looks without a better loss before learning ends; 0 for never
+    device: str = "cpu"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch, self.rank, self.checks) < 1 or not self.rate > 0 or self.patience < 0 or not 0 <= self.dropout < 1 or self.clip < 0:
+            raise SettingError("Settings of an expert are out of range.", fix="give counts of 1 or more, a rate above 0, a dropout from 0 to below 1")
+
+    @property
+    def place(self) -> Place:
+        return Place(device=self.device, precision=self.precision)
+
+    @property
+    def how(self) -> How:
+        return How()
+
+    @property
+    def opened(self) -> Pipeline:
+        """The pipeline where it shall run. DataError where it is another one than `weights` says."""
+        return TextToImage(model=self.model, weights=self.weights, device=self.device, precision=self.precision).opened
+
+    def sentence(self, k: int) -> str:
+        """What is asked for class k."""
+        return self.sentences[k]
+
+    def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
+        """Learn from pixels whose class k is sentence k; the selection's sentences may be others. Writes a file that diffusers takes."""
+        pipeline = self.opened
+        folder.mkdir(parents=True, exist_ok=True)
+        effort = Effort(self.steps, self.batch, self.rate, self.checks, self.patience)
+        told, seen = (Told(p.x, p.y, self.sentences) for p in (train, selection))
+        with torch_threads(), torch.random.fork_rng(devices=[]):
+            tensors, log = tune(
+                pipeline.loaded, told, seen, effort, rank=self.rank, size=pipeline.size, seed=seed, checkpoint=checkpoint, progress=progress,
+                dropout=self.dropout, clip=self.clip,
+            )  # fmt: skip
+        save_file(tensors, folder / LORA)
+        (folder / "generator.json").write_text(json.dumps({"shape": list(train.x.shape[1:]), "n_classes": len(self.sentences)}, sort_keys=True) + "\n")
+        progress.step(self.steps, self.steps)
+        return {"parameters": sum(t.numel() for t in tensors.values()), "base": pipeline.digest, **asdict(log)}
+
+    def load(self, folder: Path) -> Painter:
+        facts = json.loads((folder / "generator.json").read_text())
+        return Painter(self, self.opened, tuple(facts["shape"]), facts["n_classes"], Learnt.of_fit(folder))
+
+
+def expert_on(model: str, place: Place | None = None, **settings: Any) -> Expert:
+    """The settings of an expert on a model: its folder made absolute, its digest fixed."""
+    place, model = place or Place(), placed(model)
+    return Expert(model=model, weights=opened(model, place).digest, device=place.device, precision=place.precision, **settings)
