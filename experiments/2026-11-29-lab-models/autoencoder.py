@@ -2,7 +2,8 @@
 
     python autoencoder.py [--steps 3000] [--work runs/lab-models]
     python autoencoder.py --decoder [--steps 4000] [--start start/vae-refined]
-                                                          goes on with the decoder alone, so that latents, and what is trained on them, stay as they are
+                                                          goes on with the decoder alone, so that latents, and what is trained on them, stay as they are;
+                                                          half of its drawings are of mostly small things, whose corners are the first to be lost
 
     python autoencoder.py --judge start/vae               what is left of new drawings that are encoded and decoded, by the oracle
 
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from loop import rows, train
-from pairs import asked, kept
+from pairs import asked, kept, small
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,7 +60,8 @@ def main() -> None:
         return
     x, _ = kept(given.work / "asked.npz", asked)
     if given.decoder:
-        refine(given.work, x, given.steps, given.start or given.work / "vae")
+        little, _ = kept(given.work / "small.npz", small)
+        refine(given.work, [x, little], given.steps, given.start or given.work / "vae")
         return
     net = new()
 
@@ -87,18 +90,18 @@ def judge(folder: Path, scenes: int = 500) -> None:
     print(f"captions {found.prompts:.3f} ({whole.low:.3f} to {whole.high:.3f}), questions {found.questions:.3f}; by kind {found.kinds}")
 
 
-def error(made: Tensor, clean: Tensor) -> Tensor:
-    """Squared and absolute error, four times where a pixel differs from what surrounds it."""
+def error(made: Tensor, clean: Tensor, *, more: float = 3.0) -> Tensor:
+    """Squared and absolute error, `more` times added where a pixel differs from what surrounds it, or lies beside one that does."""
     ground = functional.avg_pool2d(clean, 13, 1, 6, count_include_pad=False)
     there = functional.max_pool2d(((clean - ground).abs().amax(1, keepdim=True) > 0.15).float(), 3, 1, 1)
     off = made - clean
-    return ((1 + 3 * there) * (off.square() + 0.2 * off.abs())).mean()
+    return ((1 + more * there) * (off.square() + 0.2 * off.abs())).mean()
 
 
-def refine(work: Path, x: np.ndarray, steps: int, start: Path) -> None:
-    """Train the decoder on, on latents with a little noise, as a sampler leaves it."""
+def refine(work: Path, drawn: Sequence[np.ndarray], steps: int, start: Path) -> None:
+    """Train the decoder on, on latents with a little noise, as a sampler leaves it. Each batch takes as many of every set that was drawn."""
     net = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32)
-    codes = latents(net, x, work / "latents.npz")
+    codes = [latents(net, x, work / f"latents{f'-{i}' * (i > 0)}.npz") for i, x in enumerate(drawn)]
 
     class Decoder(nn.Module):
         def __init__(self) -> None:
@@ -108,12 +111,11 @@ def refine(work: Path, x: np.ndarray, steps: int, start: Path) -> None:
     part = Decoder()
 
     def loss(step: int) -> Tensor:
-        some = rows(len(x), BATCH, step)
-        clean = torch.from_numpy(x[some.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.no_grad():
-            z = codes[some].float()
-            z = z + SLACK * torch.randn(z.shape, generator=torch.Generator().manual_seed(step))
-        return error(part.decoder(part.post(z)), clean)
+        some = rows(len(drawn[0]), BATCH // len(drawn), step)
+        clean = torch.cat([torch.from_numpy(x[some.numpy()]) for x in drawn]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        z = torch.cat([code[some] for code in codes]).float()
+        z = z + SLACK * torch.randn(z.shape, generator=torch.Generator().manual_seed(step))
+        return error(part.decoder(part.post(z)), clean, more=9.0)
 
     mean = train(part, loss, steps=steps, lr=1e-3, folder=work / "decoder", decay=0.998)
     net.decoder.load_state_dict(mean.decoder.state_dict())

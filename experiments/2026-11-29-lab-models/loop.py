@@ -1,6 +1,7 @@
 """One training loop for the lab's models: AdamW, warm-up and cosine, averaged weights, a checkpoint a minute; killed, it comes to the same bytes.
 
-Batch `i` follows from i alone, so nothing but weights and optimiser is kept.
+Batch `i` follows from i alone, so nothing but weights and optimiser is kept. Under torchrun every process takes batches of its own (process r of n takes
+batch n i + r in step i), gradients are averaged, and the first process writes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 EVERY = 60.0  # seconds from checkpoint to checkpoint
 
@@ -25,29 +26,35 @@ def train(
     net: nn.Module, loss: Callable[[int], Tensor], *, steps: int, lr: float, folder: Path, warmup: int = 200, decay: float = 0.999, tell: int = 100,
     start: Path | None = None, anew: bool = False,
 ) -> nn.Module:  # fmt: skip
-    """The averaged net after `steps` steps. loss(i): of batch i, through `net`. start: averaged weights that `lend` wrote, where there is no checkpoint:
-    the steps go on from theirs, the optimiser begins anew. anew: so do the steps."""
+    """The averaged net after `steps` steps of all processes. loss(i): of batch i, through `net`. start: averaged weights that `lend` wrote, where there is no
+    checkpoint: the steps go on from theirs, the optimiser begins anew. anew: so do the steps."""
+    rank, processes = together()
     folder.mkdir(parents=True, exist_ok=True)
-    if start is not None and not (folder / "checkpoint.safetensors").exists():
+    if rank == 0 and start is not None and not (folder / "checkpoint.safetensors").exists():
         _borrow(net, start, folder, anew=anew)
+    if processes > 1:
+        distributed.barrier()  # until what was borrowed is there
     mean = copy.deepcopy(net).eval().requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     start, spent = _resume(net, mean, optimiser, folder)
     begun, saved, losses = time.process_time(), time.monotonic(), []
     for step in range(start, steps):
         rate = lr * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        value = loss(step)
+        value = loss(processes * step + rank)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
+        if processes > 1:
+            _average([p.grad for p in net.parameters() if p.grad is not None])
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         share = min(decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            for a, b in zip(mean.parameters(), net.parameters(), strict=True):
-                a.lerp_(b, 1 - share)
+            torch._foreach_lerp_(list(mean.parameters()), list(net.parameters()), 1 - share)
         losses.append(value.item())
+        if rank:
+            continue
         if (step + 1) % tell == 0:
             used = spent + time.process_time() - begun
             line = {"step": step + 1, "loss": round(sum(losses[-tell:]) / len(losses[-tell:]), 5), "cpu_seconds": round(used)}
@@ -58,6 +65,27 @@ def train(
             _save(net, mean, optimiser, folder, step + 1, spent + time.process_time() - begun)
             saved = time.monotonic()
     return mean
+
+
+def together() -> tuple[int, int]:
+    """Which process this is, and how many there are: those of torchrun, each on a core of its own, or 0 of 1."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes == 1:
+        return 0, 1
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[distributed.get_rank() % len(cores)]})
+    return distributed.get_rank(), processes
+
+
+def _average(gradients: list[Tensor]) -> None:
+    """Over all processes, in place."""
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(part.view_as(g))
 
 
 def rows(n: int, batch: int, step: int) -> Tensor:

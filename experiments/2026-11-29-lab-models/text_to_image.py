@@ -2,6 +2,9 @@
 
     python text_to_image.py [--steps 30000] [--start start/painter.safetensors] [--work runs/lab-models]
     python text_to_image.py --start FILE --first 30000 --lr 4e-4 --steps 6500      a further round: a schedule of its own, batches from 30,000 on
+    torchrun --nproc-per-node 2 text_to_image.py ...      two processes that share gradients
+
+A batch is of two kinds of pairs: URGED of it of `urged`, which say where things are and how they stand to each other far more often than chance does.
 
 A U-Net over 16 x 16 x 8 latents, with cross-attention at its maps of 8 and 4 and the pooled text beside the time, learns to paint what the text encoder
 of text.py, which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance.
@@ -18,22 +21,23 @@ import argparse
 import warnings
 from pathlib import Path
 
+import numpy as np
 import tokenizer
 import torch
 from autoencoder import CHANNELS, SIDE, latents
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from eye import OF_THING, truth
 from eye import SIDE as PLACES
-from loop import rows, train
-from pairs import PAIRS, STYLED, asked, kept
+from loop import rows, together, train
+from pairs import PAIRS, STYLED, asked, kept, urged, urging
 from text import WIDTH
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mitate.lab.skills import training
 
-BATCH, DROP, READ, WIDTHS = 16, 0.1, 0.05, (40, 80, 128)
+BATCH, URGED, DROP, READ, WIDTHS = 16, 12, 0.1, 0.05, (40, 80, 128)
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
 
@@ -89,13 +93,19 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     words = tokenizer.opened(given.work)
     vae = AutoencoderKL.from_pretrained(given.work / "vae")
+    text = CLIPTextModel.from_pretrained(given.work / "text-encoder", torch_dtype=torch.float32).eval()
+    rank, processes = together()
+    if rank:
+        distributed.barrier()  # the first process makes what all read
     x, texts = kept(given.work / "asked.npz", asked)
-    z = latents(vae, x, given.work / "latents.npz")
-    text = CLIPTextModel.from_pretrained(given.work / "text-encoder").eval()
-    states, nothing = said(text, words, texts), said(text, words, [""])
+    more, told = kept(given.work / "urged.npz", urged)
+    z = torch.cat([latents(vae, x, given.work / "latents.npz"), latents(vae, more, given.work / "latents-urged.npz")])
+    states, nothing = read(given.work / "states.npy", text, words, texts + told), said(text, words, [""])
+    there, things = places(given.work / "places.npz")
+    if rank == 0 and processes > 1:
+        distributed.barrier()
     noising = DDPMScheduler(**SCHEDULE)
 
-    there, things, _ = truth([scene for _, scene in (training(i, seed=0, styled=STYLED) for i in range(PAIRS))], ["flat"] * PAIRS)
     near = functional.max_pool2d(there.float().view(-1, 1, PLACES, PLACES), 3, 1, 1)  # at things and beside them
     near = functional.interpolate(near, scale_factor=SIDE // PLACES)
     painter = Painter(denoiser())
@@ -103,7 +113,8 @@ def main() -> None:
     def loss(step: int) -> Tensor:
         step += given.first
         chance = torch.Generator().manual_seed(step)
-        some = rows(len(z), BATCH, step)
+        some = torch.cat([rows(PAIRS, BATCH - URGED, step), PAIRS + rows(PAIRS, URGED, step)])
+        some = some[torch.randperm(BATCH, generator=chance)]  # both kinds at all times
         clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
@@ -111,11 +122,31 @@ def main() -> None:
         v, seen = painter(noising.add_noise(clean, noise, t), t, told)
         weight = 1 + 2 * near[some]
         error = (weight * (v - noising.get_velocity(clean, noise, t)).square()).mean() / weight.mean()
-        return error + READ * reading(seen, there[some], {name: values[some] for name, values in things.items()})
+        return error + READ * reading(seen, there[some], {name: values[some].long() for name, values in things.items()})
 
     folder = given.work / ("text-to-image" + f"-{given.first}" * (given.first > 0))
     mean = train(painter, loss, steps=given.steps, lr=given.lr, folder=folder, decay=0.999, start=given.start, anew=given.first > 0)
-    write(mean.unet, text, vae, words, given.work / "lab")
+    if rank == 0:
+        write(mean.unet, text, vae, words, given.work / "lab")
+
+
+def read(place: Path, text: CLIPTextModel, words: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """What the encoder makes of all texts (`said`), kept in a file that processes share. Delete it when the encoder has changed."""
+    if not place.exists():
+        np.save(place.with_suffix(".tmp.npy"), said(text, words, texts).numpy())
+        place.with_suffix(".tmp.npy").rename(place)
+    return torch.from_numpy(np.load(place, mmap_mode="c"))
+
+
+def places(place: Path) -> tuple[Tensor, dict[str, Tensor]]:
+    """What is where in every drawing of `asked` and then of `urged`, as eye.truth has it, kept in a file."""
+    if not place.exists():
+        scenes = [training(i, seed=0, styled=STYLED)[1] for i in range(PAIRS)] + [urging(i)[1] for i in range(PAIRS)]
+        there, things, _ = truth(scenes, ["flat"] * len(scenes))
+        np.savez(place.with_suffix(".tmp.npz"), there=there.numpy(), **{name: values.numpy().astype(np.int8) for name, values in things.items()})
+        place.with_suffix(".tmp.npz").rename(place)
+    with np.load(place, allow_pickle=False) as data:
+        return torch.from_numpy(data["there"]), {name: torch.from_numpy(data[name]) for name in data.files if name != "there"}
 
 
 @torch.no_grad()
