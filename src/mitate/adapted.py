@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mitate.generators.learnt import Learnt
     from mitate.generators.pipelines import Pipeline
 
-KINDS = ("text-to-image", "expert")  # of fits that stand on a text-to-image model
+KINDS = ("text-to-image", "expert", "merged")  # of fits that stand on a text-to-image model
 HELD_OUT = 5  # one caption of so many chooses the step that is kept
 FILES = (".safetensors",)
 

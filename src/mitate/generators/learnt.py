@@ -59,12 +59,13 @@ class Learnt:
             if self.lora is None:
                 yield written
                 return
-            with quiet():
-                try:
-                    pipeline.load_lora_weights(self.lora.parent, weight_name=self.lora.name, adapter_name="mitate")
-                except Exception as wrong:  # whatever the library raises at weights of another model
-                    raise DataError(f"{self.lora} does not go on this model ({str(wrong).splitlines()[0]}).", fix="give the model it was learnt on") from wrong
             try:
+                with quiet():
+                    try:
+                        pipeline.load_lora_weights(self.lora.parent, weight_name=self.lora.name, adapter_name="mitate")
+                    except Exception as wrong:  # whatever the library raises at weights of another model
+                        message = f"{self.lora} does not go on this model ({str(wrong).splitlines()[0]})."
+                        raise DataError(message, fix="give the model it was learnt on") from wrong
                 if not any("mitate" in names for names in pipeline.get_list_adapters().values()):
                     raise DataError(f"{self.lora} changes no part of this model.", fix="give the model it was learnt on")
                 yield written
