@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mitate.errors import DataError, SettingError
+from mitate.errors import SettingError
 
 if TYPE_CHECKING:
     from mitate.progress import Progress
@@ -47,16 +47,17 @@ def generate(
     from mitate.engine import parse_engine
     from mitate.painted import split_name
     from mitate.progress import Line
+    from mitate.prompts.pool import read_prompts
     from mitate.sets import check_new
 
-    asked = [*prompts, *(_lines(file, "prompts") if file is not None else [])]
+    asked = [*prompts, *(read_prompts(file) if file is not None else [])]
     check_new(out)
     line = Line(1.0, title=f"generate {name}")
     if (found := split_name(name)) is not None and not _is_few_shot(name):
         if diversity is not None:
             raise SettingError(f"{name} is no few-shot generator.", fix="leave --diversity out")
         pipeline, learnt = _opened(*found, device=device, precision=precision, saving=saving)
-        words = _lines(blocked, "blocked words") if blocked is not None else []
+        words = read_prompts(blocked, what="blocked words") if blocked is not None else []
         how |= {"seed": seed, "learnt": learnt, "blocked": words, "workers": parse_engine(engine), "progress": line}
         if classes is not None and per_class is not None and not asked and per_prompt == 1:
             told = _paint_classes(pipeline, classes, out, line, per_class=per_class, template=template, **how)
@@ -209,16 +210,6 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
         rows = [{"file": name, "text": text, "captioner": captioner.digest} for name, text in zip(found.names, texts, strict=True)]
         with disk_errors(json_file):
             write_text(json_file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _lines(file: Path, what: str) -> list[str]:
-    try:
-        found = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-    except (OSError, ValueError) as wrong:
-        raise DataError(f"{file} cannot be read as {what} ({wrong}).", fix="give a text file in UTF-8, one a line") from wrong
-    if not found:
-        raise DataError(f"{file} holds no {what}.", fix="write one a line")
-    return found
 
 
 def _opened(model: str, style: str, **place: str) -> tuple[Any, Any]:

@@ -8,8 +8,6 @@ fakes    = mi.paint(pipeline, ["a rusty leaf", "a healthy leaf"], per_prompt=4, 
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
 OURS = "lab"
 BLOCK = 4  # batches of a job
-SPACED = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN", "DIGIT")  # scripts whose words stand apart, by the names of their letters
 COPIES, OVERHEAD = 3, 1_000_000_000  # memory of a worker: so many times the weights on disk (float32 of float16, and the work), and the libraries
 
 
@@ -183,21 +180,13 @@ def paint_classes(
 
 
 def check_words(prompts: Sequence[str], blocked: Sequence[str]) -> None:
-    """SettingError for a prompt that holds a blocked word: as a whole word (in scripts of SPACED; in others anywhere), in any case and width."""
-    for word in blocked:
-        if not (plain_word := _folded(word)):
-            raise SettingError("A blocked word is empty.", fix="leave it out")
-        ends = [edge if unicodedata.name(letter, "").startswith(SPACED) else "" for edge, letter in ((r"(?<!\w)", plain_word[0]), (r"(?!\w)", plain_word[-1]))]
-        pattern = re.compile(ends[0] + re.escape(plain_word) + ends[1])
+    """SettingError for a prompt that holds a blocked word (prompts/wording.py)."""
+    from mitate.prompts import wording
+
+    for word, pattern in zip(blocked, wording.blocked(blocked), strict=True):
         for prompt in prompts:
-            if pattern.search(_folded(prompt)):
+            if pattern.search(wording.folded(prompt)):
                 raise SettingError(f"The prompt {prompt[:60]!r} holds the blocked word {word!r}.", fix="change the prompt, or the list of blocked words")
-
-
-def _folded(text: str) -> str:
-    """Case and width apart, and letters that nobody sees left out."""
-    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return " ".join(seen.casefold().split())
 
 
 def _seeds(texts: Sequence[str], seed: int) -> list[int]:
