@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_pipeline
 
 import mitate as mi
 from mitate.adapted import captioned_parts
@@ -18,6 +17,7 @@ from mitate.generators.lora import Expert
 from mitate.generators.pipelines import open_pipeline
 from mitate.images import from_arrays
 from mitate.store import Store
+from tiny import tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,8 @@ def test_an_expert_by_captions_is_kept_found_and_painted_with(folder: Path, tmp_
 
 def test_the_same_captions_and_seed_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     how = mi.Lora(steps=3, batch=4, rank=2)
-    files = [mi.adapt(str(folder), captioned(), how, seed=s, store=Store(tmp_path / n)).entry.path("pytorch_lora_weights.safetensors").read_bytes() for n, s in (("a", 1), ("b", 1), ("c", 2))]  # fmt: skip
+    found = [mi.adapt(str(folder), captioned(), how, seed=s, store=Store(tmp_path / n)) for n, s in (("a", 1), ("b", 1), ("c", 2))]
+    files = [one.entry.path("pytorch_lora_weights.safetensors").read_bytes() for one in found]
     assert files[0] == files[1] != files[2]
 
 

@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 
 import click
 
-from mitate import __version__, cli_pictures, cli_runs
+from mitate import __version__, cli_pictures, cli_runs, cli_skills
 from mitate import cli_options as shared
 from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked, prices_asked, refuse_with_continue, volume_asked
+from mitate.cli_merge import merge
 from mitate.cli_runs import EXIT
 from mitate.errors import MitateError, SettingError
 
@@ -274,6 +275,9 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
 app.add_command(cli_pictures.adapt)
 app.add_command(cli_pictures.generate)
 app.add_command(cli_pictures.caption)
+app.add_command(cli_skills.prompts)
+app.add_command(cli_skills.skills)
+app.add_command(merge)
 
 
 @app.command()

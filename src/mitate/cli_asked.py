@@ -47,6 +47,20 @@ def compare_asked(images: str, given: dict[str, Any]) -> Any:
     return record(Compare, {**values, "options": list(values["options"])}, where="options")
 
 
+def skills_asked(plan_file: Path | None, given: dict[str, Any]) -> Any:
+    """The `Skills` of a plan file and the options; options win. Files of prompts are found from the plan's folder."""
+    from mitate.settings import record
+    from mitate.studies.plan_file import read_plan
+    from mitate.studies.skills_planning import Skills
+
+    values = dict(read_plan(plan_file, header="skills")) if plan_file is not None else {}
+    for name in ("prompt_files", "tested_files"):
+        if plan_file is not None and isinstance(values.get(name), dict):
+            values[name] = {skill: str(plan_file.parent / str(file)) for skill, file in values[name].items()}
+    values |= {k: _words(v) if k in ("skills", "merges", "controls") else v for k, v in given.items() if v is not None}
+    return record(Skills, values, where="skills")
+
+
 def pilot_asked(images: str | None, plan_file: Path | None, given: dict[str, Any]) -> Any:
     """The `Pilot` of a plan file and the options; options win."""
     from mitate.settings import record

@@ -78,6 +78,29 @@ def compare(asked: Any, out: Path | None, *, html: Path | None, lang: str, engin
         click.echo(str(write_report(run, lang=lang, out=html)))
 
 
+def skills(asked: Any, out: Path | None, *, engine: str, cost: bool) -> None:
+    """Run or resume a study of skills in `out` and tell what it found; with `cost`, say what it would take and stop."""
+    from mitate.engine import parse_engine
+    from mitate.store import Store
+    from mitate.studies.pilot import check_place
+    from mitate.studies.skills import run_skills
+    from mitate.studies.skills_answer import lines
+    from mitate.studies.skills_planning import plan_skills
+
+    workers = parse_engine(engine)
+    if out is not None:
+        check_place(out)
+    plan = plan_skills(asked)
+    if (place := _place(plan, out, cost=cost)) is None:
+        return
+    run = run_skills(plan, place, workers=workers, store=Store.find(), command=_command())
+    for line in lines(run.answer):
+        click.echo(line)
+    click.echo(f"verdict: {run.answer['verdict']}")
+    click.echo(run.answer["reason"])
+    click.echo(f"pictures: {run.folder / 'samples'}; everything measured: {run.answer_file}")
+
+
 def _around(out: Path | None, engine: str) -> tuple[int | None, dict[str, Any]]:
     """The workers, and what a study is planned with beside its question: the store, how many work, and the study that `out` already holds."""
     from mitate.engine import parse_engine

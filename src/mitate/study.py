@@ -60,7 +60,8 @@ class Study:
         return digest("mitate.study", {k: v for k, v in plain(self).items() if k != "estimates"})
 
 
-ANSWERS = {"pilot": "decision.json", "volume": "volume.json", "compare": "compare.json"}  # kind of study to the file its answer is written to, last
+# kind of study to the file its answer is written to, last
+ANSWERS = {"pilot": "decision.json", "volume": "volume.json", "compare": "compare.json", "skills": "skills.json"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mitate.errors import MissingExtra, SettingError
@@ -35,15 +35,15 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 def tune(
     pipeline: Any, train: Told, selection: Told, effort: Effort, *, rank: int, size: int, seed: int, checkpoint: Path, progress: Progress,
-    dropout: float = 0.0, clip: float = 0.0,
+    dropout: float = 0.0, clip: float = 0.0, start: Path | None = None,
 ) -> tuple[dict[str, Tensor], Log]:  # fmt: skip
     """Low-rank changes of the U-Net's attention, as `load_lora_weights` takes them (alpha = rank), and the log. effort.rate: the learning rate.
 
-    dropout: share of sentences left empty; clip: largest norm of the gradient, 0 for none.
+    dropout: share of sentences left empty; clip: largest norm of the gradient, 0 for none; start: a file of this function to go on from.
     """
     try:
         from peft import LoraConfig
-        from peft.utils import get_peft_model_state_dict
+        from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
     except ImportError as wrong:
         raise MissingExtra.of("peft", "diffusion", "A LoRA") from wrong
     loss = Denoising(pipeline, size=size)
@@ -51,6 +51,9 @@ def tune(
     config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS))
     pipeline.unet.add_adapter(config, adapter_name="mitate")
     try:
+        if start is not None:
+            begun = {k.removeprefix("unet."): v for k, v in load_file(start).items()}
+            set_peft_model_state_dict(pipeline.unet, begun, adapter_name="mitate")
         module = _Changes(pipeline.unet)
         log = _learn(loss, module, train, selection, effort, dropout=dropout, clip=clip, seed=seed, checkpoint=checkpoint, progress=progress)
         found = {f"unet.{k}": v.detach().clone() for k, v in get_peft_model_state_dict(pipeline.unet, adapter_name="mitate").items()}
@@ -110,6 +113,7 @@ class Expert:
 
     model: str = "lab"  # as `open_pipeline` takes it
     weights: str = ""  # the pipeline's digest
+    base: str = ""  # digest of an expert of the same rank in the store, to go on from
     sentences: tuple[str, ...] = ()
     steps: int = 400
     batch: int = 16
@@ -143,7 +147,9 @@ class Expert:
         """What is asked for class k."""
         return self.sentences[k]
 
-    def fit(self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress) -> dict[str, Any]:
+    def fit(
+        self, train: Pixels, selection: Pixels, *, seed: int, folder: Path, checkpoint: Path, progress: Progress, base: Path | None = None
+    ) -> dict[str, Any]:
         """Learn from pixels whose class k is sentence k; the selection's sentences may be others. Writes a file that diffusers takes."""
         pipeline = self.opened
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +158,7 @@ class Expert:
         with torch_threads(), torch.random.fork_rng(devices=[]):
             tensors, log = tune(
                 pipeline.loaded, told, seen, effort, rank=self.rank, size=pipeline.size, seed=seed, checkpoint=checkpoint, progress=progress,
-                dropout=self.dropout, clip=self.clip,
+                dropout=self.dropout, clip=self.clip, start=base / LORA if base is not None else None,
             )  # fmt: skip
         save_file(tensors, folder / LORA)
         (folder / "generator.json").write_text(json.dumps({"shape": list(train.x.shape[1:]), "n_classes": len(self.sentences)}, sort_keys=True) + "\n")

@@ -11,8 +11,8 @@ from mitate.errors import SettingError
 MOST_BYTES = 1_000_000
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """The table in a TOML file, at the top or under `[pilot]`."""
+def read_plan(path: Path, *, header: str = "pilot") -> dict[str, Any]:
+    """The table in a TOML file, at the top or under `[pilot]` (or another header)."""
     try:
         data = path.read_bytes()
     except OSError as wrong:
@@ -23,7 +23,7 @@ def read_plan(path: Path) -> dict[str, Any]:
         values = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
         raise SettingError(f"The plan {path} is not TOML: {wrong}.", fix="mend that line") from wrong
-    inner = values.pop("pilot", None)
+    inner = values.pop(header, None) if isinstance(values.get(header), dict) else None
     if inner is not None and (values or not isinstance(inner, dict)):
-        raise SettingError(f"The plan {path} has keys outside [pilot].", fix="put them all under [pilot], or drop the header")
+        raise SettingError(f"The plan {path} has keys outside [{header}].", fix=f"put them all under [{header}], or drop the header")
     return inner if isinstance(inner, dict) else values
