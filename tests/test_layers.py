@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "mitate"
-FACE = ["cli", "cli_asked", "cli_options", "cli_pictures", "cli_runs"]
+FACE = ["cli", "cli_asked", "cli_options", "cli_pictures", "cli_runs", "cli_merge", "cli_skills", "cli_review"]
 LAYERS = [
     ["errors"],
     ["settings", "registry", "store", "progress", "runtime", "marks", "codec", "fitting"],
@@ -19,10 +19,11 @@ LAYERS = [
     ["sets"],
     ["intake", "generators", "captioners", "metrics", "training", "adapters"],
     ["features", "lab"],
+    ["prompts", "curation"],
     ["verbs", "axes", "leaks"],
-    ["engine", "fitted", "drawn", "painted", "shots", "adapted"],
+    ["engine", "fitted", "drawn", "painted", "shots", "adapted", "merged"],
     ["studies"],
-    ["report"],
+    ["report", "web"],
     ["api"],
     [*FACE, "testing"],
 ]

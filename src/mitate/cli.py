@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from mitate import __version__, cli_pictures, cli_runs, cli_skills
+from mitate import __version__, cli_pictures, cli_review, cli_runs, cli_skills
 from mitate import cli_options as shared
 from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked, prices_asked, refuse_with_continue, volume_asked
 from mitate.cli_merge import merge
@@ -278,6 +278,7 @@ app.add_command(cli_pictures.caption)
 app.add_command(cli_skills.prompts)
 app.add_command(cli_skills.skills)
 app.add_command(merge)
+app.add_command(cli_review.review)
 
 
 @app.command()

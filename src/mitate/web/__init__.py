@@ -1,0 +1,1 @@
+"""Local pages: served to this machine only, to whoever has the token."""
