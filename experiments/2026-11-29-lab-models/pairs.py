@@ -23,7 +23,7 @@ def asked(i: int) -> tuple[np.ndarray, str]:
     return draw(scene, style=prompt.style), prompt.text
 
 
-SMALL = World(counts=(0.25, 0.25, 0.25, 0.25), large=0.15)
+SMALL = World(shapes={"cross": 3.0, "diamond": 2.0}, counts=(0.25, 0.25, 0.25, 0.25), large=0.15)  # what is lost first, and what it is taken for
 ONE, TWO, MANY = World(counts=(1.0,)), World(counts=(0.0, 1.0), mixed=1.0), World(counts=(0.0, 1.0, 1.0, 1.0), mixed=0.25)
 URGED = {"relation": (0.4, TWO), "place": (0.15, ONE), "number": (0.15, MANY), "single": (0.15, ONE), "any": (0.15, World())}  # shares, and worlds
 

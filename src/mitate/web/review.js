@@ -158,7 +158,7 @@ function dress(tile, number, position) {
   tile.classList.toggle("out", stands === "." && filtered[number] === "d");
   tile.dataset.stands = stands === "." ? "" : stands;
   const label = stands === "r" && known?.mine?.label ? `${className(number)} → ${known.mine.label}` : className(number);
-  tile.words.textContent = set.classes.length || stands === "r" ? label : known?.caption ?? "";
+  tile.words.textContent = set.classes.length > 1 || stands === "r" ? label : known?.caption ?? label;  // one class for all says nothing
   tile.title = known ? [known.caption, known.file].filter(Boolean).join("\n") : "";
   tile.setAttribute("aria-selected", position >= a && position <= b);
   tile.setAttribute("aria-label", `${label}, ${words(`stands.${stands === "." ? "" : stands}`, { label: known?.mine?.label ?? "" })}`);
