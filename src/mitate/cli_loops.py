@@ -1,0 +1,150 @@
+"""Commands for loops that train on what they made: collapse, monitor."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mitate import cli_options as shared
+from mitate.errors import SettingError
+
+SHOWN = ("variance", "within_variance", "alignment", "entropy", "distinct", "tail", "utility", "caption_tv", "image_w2")
+
+
+@click.command()
+@click.argument("ground", required=False)
+@shared.run_folder
+@click.option("--setting", default="both", show_default=True, help="images (self-consuming image model), captions (self-consuming captioner) or both.")
+@click.option("--policy", default="replace", show_default=True, help="replace, accumulate, budget, fresh:SHARE, or real (no recursion: the floor).")
+@click.option("--agents-count", "agents", default="1x1", show_default=True, metavar="MxN", help="Captioners x generators.")
+@click.option("--frozen", default="0x0", show_default=True, metavar="MxN", help="Of them, those that learn from real pairs alone.")
+@click.option("--start", default="continue", show_default=True, help="continue from the last generation, or from the base.")
+@click.option("--relabel", default="none", show_default=True, help="none, frozen (captions), frozen-images.")
+@click.option("--keep", type=float, default=0.0, help="Confidence below which a frozen captioner's caption goes to a person.  [default: 0, none]")
+@click.option("--human", type=int, default=0, show_default=True, help="Captions by people in a generation; what is beyond is dropped.")
+@click.option("--decode", default="", metavar="DIALS", help="Of both sides, like samples=4,search=1,depth=50,temperature=1.")
+@click.option("--decode-images", default="", metavar="DIALS", help="Of images alone.")
+@click.option("--decode-captions", default="", metavar="DIALS", help="Of captions alone.")
+@click.option("--n", type=int, default=200, show_default=True, help="Pairs of an agent in a generation.")
+@click.option("--generations", type=int, default=6, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Chains, each a replicate.")
+@click.option(
+    "-o", "options", multiple=True, metavar="NAME=VALUE", help="Of the toy world: kinds, wordings, dims, spread, radius, skew, tail, step, bias, mixed."
+)
+def collapse(
+    ground: str | None, out: Path | None, agents: str, frozen: str, decode: str, decode_images: str, decode_captions: str, seeds: int,
+    options: tuple[str, ...], **told: Any,
+) -> None:  # fmt: skip
+    """What becomes of models that train on what they made? GROUND is toy: Gaussian images and multinomial captions, whose truth is known.
+
+    One table row a generation; generation 1 has learnt from real pairs and is the floor. The same command with the same --out goes on after a kill.
+    """
+    from mitate.loops.loop import Loop
+    from mitate.loops.loop import collapse as run
+    from mitate.progress import Line
+
+    if ground is None:
+        raise SettingError("It is not said what is looped.", fix="mitate collapse toy")
+    captioners, generators = _pair(agents, "--agents-count")
+    frozen_captioners, frozen_generators = _pair(frozen, "--frozen")
+    loop = Loop(
+        captioners=captioners, generators=generators, frozen_captioners=frozen_captioners, frozen_generators=frozen_generators,
+        images=_decode(decode, decode_images), captions=_decode(decode, decode_captions), **told,
+    )  # fmt: skip
+    line = Line(1.0, title="collapse")
+    found = run(_ground(ground, options), loop, seeds=seeds, out=out, progress=line)
+    line.close()
+    for seed, why in found.blocked.items():
+        click.echo(f"chain {seed} is blocked: {why}", err=True)
+    _print(found)
+    if out is not None:
+        click.echo(f"{out / 'loop.jsonl'}: {len(found.lines)} generations of {len(found.chains)} chains")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--follow", is_flag=True, help="Wait for more lines until every chain is whole.")
+@click.option("--null", type=click.Path(path_type=Path), help="Folder with the loop.jsonl of loops that do not recurse.  [default: made anew]")
+@click.option("--rate", type=float, default=0.05, show_default=True, help="False alarms in a run, not in a look.")
+@click.option("--low", "lows", multiple=True, metavar="INDICATOR=VALUE", help="STOP at once below this, like tail=0.1 (outside the rate).")
+@click.option("--every", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between two looks at the file.")
+@click.option("--exit-code", is_flag=True, help="End with 1 where a chain is at STOP.")
+def monitor(run: Path | None, follow: bool, null: Path | None, rate: float, lows: tuple[str, ...], every: float, exit_code: bool) -> None:
+    """Is a loop collapsing? Tells OK, WATCH or STOP of each generation in RUN/loop.jsonl, why, and which generation to roll back to.
+
+    Any training loop can write that file: {"chain": 0, "generation": 1, "indicators": {"variance": 1.2}} a line, and the like into the folder of --null.
+    """
+    from mitate.loops.alarm import STOP
+    from mitate.loops.watch import monitor_of, states
+    from mitate.progress import Line
+
+    if run is None:
+        raise SettingError("It is not said which run.", fix="mitate monitor runs/loop")
+    line = Line(1.0, title="null runs")
+    alarm = monitor_of(run, rate=rate, null=null, lows=dict(_low(text) for text in lows), progress=line)
+    line.close()
+    click.echo(f"{len(alarm.names)} indicators; false alarms in at most {alarm.rate:g} of runs of {alarm.looks} generations ({alarm.runs} null runs)")
+    stopped: set[int] = set()
+    for told in states(run, alarm, follow=follow, every=every):
+        state = told.state
+        back = f"; roll back to generation {state.roll_back_to}" if state.roll_back_to is not None else ""
+        why = f": {', '.join(state.reasons)}{back}" if state.reasons else ""
+        beyond = " (beyond the looks of the stated rate)" if state.beyond else ""
+        click.echo(f"chain {told.chain} generation {state.generation} {state.name}{why}{beyond}")
+        if state.name == STOP:
+            stopped.add(told.chain)
+    click.echo(f"STOP in {len(stopped)} chains" if stopped else "no chain is at STOP")
+    if exit_code and stopped:
+        raise SystemExit(1)
+
+
+def _ground(name: str, options: tuple[str, ...]) -> Any:
+    import dataclasses
+
+    from mitate.loops.toy import Toy, World
+    from mitate.loops.watch import ground_of
+    from mitate.settings import from_text
+
+    ground_of(name, {})
+    own = {f.name for f in dataclasses.fields(Toy)} - {"world"}
+    of_toy = [o for o in options if o.partition("=")[0] in own]
+    return dataclasses.replace(from_text(Toy, of_toy, where="toy"), world=from_text(World, [o for o in options if o not in of_toy], where="toy"))
+
+
+def _pair(text: str, option: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,3})x(\d{1,3})", text)
+    if found is None:
+        raise SettingError(f"{option} {text!r} cannot be read.", fix="write captioners x generators, like 2x2")
+    return int(found[1]), int(found[2])
+
+
+def _decode(*texts: str) -> Any:
+    """Dials from texts, the last word wins."""
+    from mitate.loops.agents import Decode
+    from mitate.settings import from_text
+
+    return from_text(Decode, [part for text in texts for part in text.split(",") if part], where="--decode")
+
+
+def _low(text: str) -> tuple[str, float]:
+    name, eq, value = text.partition("=")
+    try:
+        return name, float(value if eq else "none")
+    except ValueError:
+        raise SettingError(f"--low {text!r} cannot be read.", fix="write it like tail=0.1") from None
+
+
+def _print(found: Any) -> None:
+    """A row a generation: mean over chains, and half the width of its 95 % interval."""
+    names = [name for name in SHOWN if all(name in g for chain in found.chains.values() for g in chain)]
+    bands = {name: found.band(name) for name in names}
+    rows = [["generation", *names]]
+    for t in range(found.loop.generations):
+        cells = [f"{mean[t]:.3g}" + (f" ±{half[t]:.2g}" if half is not None else "") for mean, half in bands.values()]
+        rows.append([str(t + 1), *cells])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
