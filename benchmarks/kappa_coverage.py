@@ -31,7 +31,9 @@ def main() -> None:
     given = options.parse_args()
     if not given.summary:
         names = [{"images": n, "kappa": k, "draws": given.draws} for n in IMAGES for k in KAPPAS]
-        cells.fill(given.out, [(name, partial(measure, name)) for name in names], tell=lambda n, row: f"{n['images']} images, kappa {n['kappa']}: {row['held']}")
+        cells.fill(
+            given.out, [(name, partial(measure, name)) for name in names], tell=lambda n, row: f"{n['images']} images, kappa {n['kappa']}: {row['held']}"
+        )
     print(summary(cells.read(given.out)))
 
 

@@ -81,7 +81,7 @@ def test_sentences_are_read_once_however_many_steps(folder: Path, tmp_path: Path
     read = lora.Denoising.read
     monkeypatch.setattr(lora.Denoising, "read", lambda self, texts: asked.append(len(texts)) or read(self, texts))
     mi.adapt(str(folder), captioned(), mi.Lora(steps=6, batch=4, rank=2), store=Store(tmp_path))
-    assert sum(asked) == 2 * 6 + 1  # train's and selection's list of sentences, and the empty one
+    assert sum(asked) == 6 + 1  # and the empty one
 
 
 def test_images_without_captions_or_a_wrong_model_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from mitate.generators.merging import METHODS
 from mitate.lab.drawing import draw
 from mitate.lab.skills import pairs
 from mitate.prompts.grammar import shown
+from mitate.report.html import write_report
 from mitate.store import Store
 from mitate.studies.skills import run_skills
-from mitate.studies.skills_answer import lines, questions
+from mitate.studies.skills_answer import difference, level, lines, questions, verdict
 from mitate.studies.skills_planning import CONTROLS, Skills, drawings, lessons, models_of, plan_skills, questions_of
-from mitate.study import Study
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own ways
 
@@ -35,8 +35,10 @@ def test_lessons_show_nothing_that_is_left_out_and_no_prompt_that_is_tested() ->
     assert not {t.casefold() for t in lessons(asked, "place", 0)} & {t.casefold() for t in questions_of(asked, "place")}
     assert lessons(asked, "place", 0) != lessons(asked, "place", 1) and len(set(lessons(asked, "place", 1))) == 60
     assert drawings(Skills(skills=("place",), prompts=3, tested=60), "place", 0).shape == (3, 32, 32, 3)
-    with pytest.raises(SettingError, match="left out of training"):
-        lessons(Skills(skills=("counterfactual",), prompts=3), "counterfactual", 0)
+    for skill in ("counting", "texture"):
+        assert len(set(questions_of(Skills(skills=(skill,)), skill))) == 150
+    with pytest.raises(DataError, match="different prompts"):
+        questions_of(Skills(skills=("rare",), tested=5000), "rare")
 
 
 def test_the_oracle_finds_what_was_drawn_and_not_what_was_not() -> None:
@@ -95,15 +97,23 @@ def test_a_study_measures_every_model_and_goes_on_where_it_was(tmp_path: Path) -
     assert all(0 <= row["skills"][s]["low"] <= row["skills"][s]["high"] <= 1 for row in found["rows"] for s in SMALL.skills)
     assert any("merge:mean" in line for line in lines(found)) and found["notes"]
     assert len(list((run.folder / "samples").glob("*.png"))) == len(found["rows"]) * 2
+    fits = {one["model"]: one for one in found["trained"]}
+    assert fits["pooled"]["parameters"] == fits["expert:single"]["parameters"] and fits["pooled"]["steps"] == 2 * fits["expert:single"]["steps"] == 4
+    assert (run.folder / "models" / "merge.mean-r0.safetensors").is_file()
+    choices = [json.loads(line) for line in (run.folder / "choices.jsonl").read_text().splitlines()]
+    assert len(choices) == 12 and all(row["kept"] or "best:0.5" in row["reason"] for row in choices)
     jobs = [json.loads(line) for line in (run.folder / "jobs.jsonl").read_text().splitlines()]
     assert {job["verb"] for job in jobs} == {"fit", "paint"} and not all(job["reused"] for job in jobs)
 
     (run.folder / "skills.json").unlink()  # as after a kill
+    (run.folder / "models" / "merge.mean-r0.safetensors").write_bytes(b"half a file")
     again = run_skills(plan, tmp_path / "run", workers=0, store=store)
     assert {k: v for k, v in again.answer.items() if k != "cost"} == {k: v for k, v in found.items() if k != "cost"}
     assert all(json.loads(line)["reused"] for line in (run.folder / "jobs.jsonl").read_text().splitlines())
 
-    with pytest.raises(DataError, match="another study"):
+    with pytest.raises(DataError, match="no page yet"):
+        write_report(run)
+    with pytest.raises(DataError, match="its steps is 2, not 3"):
         run_skills(plan_skills(Skills(**{**vars(SMALL), "steps": 3})), tmp_path / "run", workers=0, store=store)
 
 
@@ -121,10 +131,45 @@ def table(**models: tuple[list[int], list[int]]) -> dict[str, dict[str, list[lis
 def test_an_answer_holds_only_where_the_interval_says_so() -> None:
     none, every, half = [0] * 40, [1] * 40, [0, 1] * 20
     found = table(base=(none, half), expert_a=(every, half), expert_b=(none, half), unfiltered_a=(every, half), unfiltered_b=(none, half))
-    study = Study("skills", {}, {}, {}, (), {})
-    asked = {q["question"]: q for q in questions(study, found, ["a", "b"], list(found))}
+    asked = {q["question"]: q for q in questions(found, ["a", "b"], list(found), tells=True)}
     assert asked["an expert improves a"]["answer"] == "holds" and asked["an expert improves b"]["answer"] == "cannot tell"
     assert asked["choosing helps a"]["answer"] == "cannot tell" and asked["choosing helps a"]["value"] == 0
+    assert verdict(list(asked.values())) == "go"
+
+
+def test_a_merge_that_makes_a_skill_worse_is_no_go_however_good_its_mean() -> None:
+    none, every, half = [0] * 40, [1] * 40, [0, 1] * 20
+    found = table(base=(none, every), expert_a=(none, every), expert_b=(none, every), merge_mean=(every, half))
+    asked = questions(found, ["a", "b"], list(found), tells=True)
+    told = {q["question"]: q["answer"] for q in asked}
+    assert told["merge:mean improves the mean over skills"] == told["merge:mean improves a"] == "holds"
+    assert told["merge:mean improves b"] == "does not hold" and verdict(asked) == "more evidence"
+
+
+def test_skills_are_fixed_and_what_lies_between_them_is_no_uncertainty() -> None:
+    found = table(base=([0] * 40, [1] * 40))
+    told = level(found, "base", ["a", "b"], True)
+    assert told["value"] == 0.5 and told["high"] - told["low"] < 0.06
+    uneven = {"base": {"a": [[1.0] * 100], "b": [[1.0] * 10]}}
+    told = level(uneven, "base", ["a", "b"], True)
+    assert told["value"] == 1 and told["high"] == 1 and 0.85 < told["low"] < 1
+
+
+def test_the_interval_of_a_difference_holds_the_truth() -> None:
+    chance, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        base, better = (chance.random((1, 80)) < 0.4).astype(float), (chance.random((1, 80)) < 0.5).astype(float)
+        interval = difference({"base": {"a": base}, "x": {"a": better}}, "x", "base", ["a"], True)  # type: ignore[dict-item]
+        held += interval.low <= 0.1 <= interval.high
+    assert 0.92 < held / 400 <= 0.99
+
+
+def test_scores_have_intervals_of_their_own_size() -> None:
+    chance = np.random.default_rng(1)
+    base = 0.3 + 0.03 * chance.standard_normal((1, 150))
+    found = {"base": {"a": base}, "x": {"a": base + 0.01 + 0.01 * chance.standard_normal((1, 150))}}
+    interval = difference(found, "x", "base", ["a"], False)  # type: ignore[arg-type]
+    assert 0 < interval.low < 0.01 < interval.high < 0.02
 
 
 @pytest.mark.parametrize(
@@ -137,6 +182,13 @@ def test_an_answer_holds_only_where_the_interval_says_so() -> None:
         ({"steps": 0}, "out of range"),
         ({"tested": 1}, "no interval"),
         ({"keep": "some"}, "no rule"),
+        ({"keep": "best:inf"}, "no rule"),
+        ({"keep": "each:1"}, "drops nothing"),
+        ({"merges": ("mean", "mean")}, "comes twice"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"chooser": "similarity:lab-clip"}, "does not say what is right"),
+        ({"skills": ("counterfactual",)}, "nothing to learn"),
+        ({"skills": ("a/b",), "prompt_files": {"a/b": "x"}, "tested_files": {"a/b": "y"}, "controls": ()}, "name of a file"),
         ({"prompt_files": {"counting": "x.txt"}}, "drawn the truth"),
     ],
 )
@@ -149,5 +201,15 @@ def test_prompts_from_files_may_not_be_learnt_and_tested(tmp_path: Path) -> None
     (tmp_path / "a.txt").write_text("two red circles\na blue star\n")
     (tmp_path / "b.jsonl").write_text('{"text": "a green square"}\n{"text": "Two red circles"}\n')
     files = {"prompt_files": {"mine": str(tmp_path / "a.txt")}, "tested_files": {"mine": str(tmp_path / "b.jsonl")}}
+    (tmp_path / "c.txt").write_text("".join(f"{n} red stars\n" for n in ("two", "three", "four")) + "two blue stars\n")
+    both = {"prompt_files": {"one": str(tmp_path / "a.txt"), "two": str(tmp_path / "c.txt")}}
+    both["tested_files"] = {"one": str(tmp_path / "c.txt"), "two": str(tmp_path / "b.jsonl")}
+    with pytest.raises(DataError, match="learnt by and tested"):  # by another skill
+        plan_skills(Skills(skills=("one", "two"), tested=2, controls=(), **both))  # type: ignore[arg-type]
+    (tmp_path / "d.txt").write_text("".join(f"{n} {c} stars\n" for n in ("two", "three") for c in ("red", "pink", "cyan")))
+    (tmp_path / "e.txt").write_text("two pink stars\ntwo green stars\n")
+    later = {"prompt_files": {"mine": str(tmp_path / "d.txt")}, "tested_files": {"mine": str(tmp_path / "e.txt")}}
+    with pytest.raises(DataError, match="learnt by and tested"):  # in some replicate
+        plan_skills(Skills(skills=("mine",), prompts=2, tested=2, replicates=9, controls=(), **later))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="learnt by and tested"):
-        plan_skills(Skills(skills=("mine",), controls=(), **files))  # type: ignore[arg-type]
+        plan_skills(Skills(skills=("mine",), tested=2, controls=(), **files))  # type: ignore[arg-type]

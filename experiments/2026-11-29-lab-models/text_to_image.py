@@ -87,6 +87,7 @@ def main() -> None:
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--start", type=Path)
     options.add_argument("--first", type=int, default=0, help="the batch that the first step takes; above 0 the schedule begins anew")
+    options.add_argument("--alone", type=int, default=0, help="so many of a batch are drawings of one thing, beside those that come anyway")
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     warnings.filterwarnings("ignore")
@@ -108,6 +109,7 @@ def main() -> None:
 
     near = functional.max_pool2d(there.float().view(-1, 1, PLACES, PLACES), 3, 1, 1)  # at things and beside them
     near = functional.interpolate(near, scale_factor=SIDE // PLACES)
+    alone = there.sum(1).eq(1).nonzero()[:, 0]
     painter = Painter(denoiser())
 
     def loss(step: int) -> Tensor:
@@ -115,6 +117,8 @@ def main() -> None:
         chance = torch.Generator().manual_seed(step)
         some = torch.cat([rows(PAIRS, BATCH - URGED, step), PAIRS + rows(PAIRS, URGED, step)])
         some = some[torch.randperm(BATCH, generator=chance)]  # both kinds at all times
+        if given.alone:
+            some = torch.cat([some[given.alone :], alone[rows(len(alone), given.alone, step)]])[torch.randperm(BATCH, generator=chance)]
         clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)

@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 
 import click
 
-from mitate import __version__, cli_pictures, cli_review, cli_runs, cli_skills
+from mitate import __version__, cli_loops, cli_pictures, cli_review, cli_runs, cli_skills
 from mitate import cli_options as shared
 from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked, prices_asked, refuse_with_continue, volume_asked
 from mitate.cli_merge import merge
+from mitate.cli_relabel import relabel
 from mitate.cli_runs import EXIT
 from mitate.errors import MitateError, SettingError
 
@@ -279,6 +280,9 @@ app.add_command(cli_skills.prompts)
 app.add_command(cli_skills.skills)
 app.add_command(merge)
 app.add_command(cli_review.review)
+app.add_command(relabel)
+app.add_command(cli_loops.collapse)
+app.add_command(cli_loops.monitor)
 
 
 @app.command()

@@ -93,7 +93,10 @@ def skills(asked: Any, out: Path | None, *, engine: str, cost: bool) -> None:
     plan = plan_skills(asked)
     if (place := _place(plan, out, cost=cost)) is None:
         return
+    from mitate.report.audit import write_audit
+
     run = run_skills(plan, place, workers=workers, store=Store.find(), command=_command())
+    write_audit(run.folder)
     for line in lines(run.answer):
         click.echo(line)
     click.echo(f"verdict: {run.answer['verdict']}")

@@ -33,7 +33,7 @@ class Rule:
             value = float(amount) if amount else 0.0
         except ValueError:
             value = -1.0
-        fine = {"all": not amount, "right": not amount, "best": 0 < value <= 1, "each": value >= 1 and value == int(value)}
+        fine = {"all": not amount, "right": not amount, "best": 0 < value <= 1, "each": value >= 1 and value.is_integer()}
         if not fine.get(kind, False):
             raise SettingError(f"{text!r} is no rule for what is kept.", fix=f"write one of {', '.join(RULES)}, like best:0.5")
         return cls(kind, value)
@@ -63,7 +63,7 @@ def chosen(verdicts: Verdicts, sentences: Sequence[str], rule: str) -> np.ndarra
 def reason(verdicts: Verdicts, i: int, rule: str, judge: str) -> str:
     """Why picture i was dropped."""
     if Rule.read(rule).kind == "right":
-        return f"{judge}: {verdicts.score[i]:.0%} of what was asked"
+        return f"{judge}: {verdicts.score[i]:.0%} of the questions answered yes"
     return f"{judge}: score {verdicts.score[i]:.3g}, not among {rule}"
 
 

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mitate.errors import DataError, SettingError
 from mitate.settings import digest, suggest
 from mitate.store import file_digest
+
+if TYPE_CHECKING:
+    from mitate.lab.captions import Prompt
 
 KINDS = ("oracle", "similarity")
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -69,23 +72,33 @@ class Oracle:
     def look(self, x: np.ndarray, sentences: Sequence[str]) -> Verdicts:
         from mitate.lab.oracle import read
         from mitate.lab.questions import answers
-        from mitate.lab.reading import understand
 
         score, right = [], []
         for image, text in zip(x, sentences, strict=True):
-            told = understand(text)
-            if told.prompt is None or told.unknown:
-                what = f"says {told.unknown[0]!r}" if told.unknown else "names no thing of the lab"
-                raise DataError(f"The sentence {text[:60]!r} {what}, which the oracle does not know.", fix="judge it by similarity:MODEL")
-            found = answers(told.prompt, read(image, style=told.prompt.style))
+            prompt = understood(text)
+            found = answers(prompt, read(image, style=prompt.style))
             score.append(sum(found) / len(found))
             right.append(all(found))
         return Verdicts(np.array(score, np.float64), np.array(right, bool))
 
 
+def understood(text: str) -> Prompt:
+    """What a sentence of the lab asks for. DataError where it says anything else."""
+    from mitate.lab.reading import understand
+
+    told = understand(text)
+    if told.prompt is None or told.unknown:
+        what = f"says {told.unknown[0]!r}" if told.unknown else "names no thing of the lab"
+        raise DataError(f"The sentence {text[:60]!r} {what}, which the oracle does not know.", fix="judge it by similarity:MODEL")
+    return told.prompt
+
+
 @dataclass(frozen=True)
 class Similarity:
-    """Cosine of picture and sentence under an image-text model. It ranks pictures of one sentence well, and pictures of different sentences less so."""
+    """Cosine of picture and sentence under an image-text model, which reads as much of a long sentence as it can.
+
+    It ranks pictures of one sentence well, and pictures of different sentences less so.
+    """
 
     model: str
 
@@ -100,7 +113,7 @@ class Similarity:
     @cached_property
     def digest(self) -> str:
         _ = self._loaded  # DataError where there is none
-        return digest("mitate.judge", sorted([p.name, file_digest(p)] for p in self.folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt")))
+        return digest("mitate.judge", sorted([p.name, file_digest(p)] for p in self.folder.iterdir() if p.is_file() and p.suffix != ".md"))
 
     def look(self, x: np.ndarray, sentences: Sequence[str]) -> Verdicts:
         texts = list(dict.fromkeys(sentences))

@@ -66,12 +66,13 @@ def _learn(
     loss: Denoising, module: nn.Module, train: Told, selection: Told, effort: Effort, *, dropout: float, clip: float, seed: int, checkpoint: Path,
     progress: Progress,
 ) -> Log:  # fmt: skip
-    told = _read(loss, [*train.sentences, *selection.sentences, ""])
-    nothing, behind = len(train.sentences) + len(selection.sentences), len(train.sentences)
-    z, y = loss.latents(train.x), torch.from_numpy(np.asarray(train.y, np.int64))
+    sentences = list(dict.fromkeys([*train.sentences, *selection.sentences, ""]))
+    row = {text: k for k, text in enumerate(sentences)}
+    told, nothing = _read(loss, sentences), row[""]
+    z, y = loss.latents(train.x), torch.tensor([row[train.sentences[k]] for k in np.asarray(train.y)])
 
     def errors(z: Tensor, y: Sequence[int], t: Tensor, noise: Tensor) -> Tensor:
-        return loss.errors_of(z, t, noise, told, behind + torch.tensor(y))
+        return loss.errors_of(z, t, noise, told, torch.tensor([row[selection.sentences[k]] for k in y]))
 
     look = look_at(loss, loss.latents(selection.x), selection.y, effort.batch, errors) if len(selection.x) else None
 

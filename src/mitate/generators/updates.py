@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mitate.errors import DataError, MissingExtra
@@ -105,7 +105,7 @@ class Updates:
             tensors[f"{name}.lora_A.weight"] = down.reshape(len(down), *one.shape[1:]).contiguous()
             tensors[f"{name}.lora_B.weight"] = up.reshape(*up.shape, *(1,) * (len(one.shape) - 2)).contiguous()
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata={"format": "pt", OURS: canonical({**(facts or {}), "base": self.base}).decode()})
+        path.write_bytes(ordered(save(tensors, metadata={"format": "pt", OURS: canonical({**(facts or {}), "base": self.base}).decode()})))
 
     @classmethod
     def read(cls, path: Path, *, layers: int = 0) -> Updates:
@@ -132,6 +132,16 @@ class Updates:
         if not modules:
             raise DataError(f"{path} holds no factors of a LoRA.", fix="give a safetensors file of a LoRA")
         return cls(modules, str(_facts(told).get("base", "")))
+
+
+def ordered(data: bytes) -> bytes:
+    """A safetensors file with its metadata in order: the library writes it in an order that changes from call to call."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def part_of(module: str) -> str:

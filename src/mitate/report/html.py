@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mitate.errors import DataError
 from mitate.report.audit import write_audit
 from mitate.report.compare import ComparePage
 from mitate.report.numbers import as_mapping, as_number
@@ -46,6 +47,8 @@ def _page(run: Run, words: Words) -> tuple[Record, str]:
         return VolumePage(run, words), "volume.html.j2"
     if name == ANSWERS["compare"]:
         return ComparePage(run, words), "compare.html.j2"
+    if name != ANSWERS["pilot"]:
+        raise DataError(f"{run.folder} holds a study of {run.study.kind}, which has no page yet.", fix=f"read {run.folder / name}")
     return Page(run, words), "report.html.j2"
 
 

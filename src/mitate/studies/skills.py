@@ -9,6 +9,7 @@ same prompts, from the same seeds, which nothing was learnt by (SELMA, Li et al.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ import numpy as np
 
 from mitate.adapted import captioned_parts
 from mitate.codec import encode_png
-from mitate.curation.choosing import chosen, variety
+from mitate.curation.choosing import chosen, reason, variety
 from mitate.curation.judges import judge_of
 from mitate.engine import Engine
 from mitate.errors import DataError
@@ -31,29 +32,32 @@ from mitate.generators.merging import METHODS, Summed, interference, merge
 from mitate.generators.pipelines import How, lend
 from mitate.generators.updates import Updates
 from mitate.images import from_arrays
-from mitate.painted import jobs_of
+from mitate.painted import COPIES, OVERHEAD, jobs_of
 from mitate.progress import Line
-from mitate.runtime import machine, seed_of
-from mitate.store import Entry, Store, disk_errors, write_json
+from mitate.runtime import cores, free_memory, machine, seed_of
+from mitate.settings import plain
+from mitate.store import Entry, Store, disk_errors, write_json, write_text
 from mitate.studies.evidence import write_jobs
 from mitate.studies.pilot import check_place
 from mitate.studies.skills_answer import answer
-from mitate.studies.skills_planning import SECONDS, SkillsPlan, drawings, lessons, questions_of
+from mitate.studies.skills_planning import BEST_OF, SECONDS, SkillsPlan, drawings, lessons, questions_of
 from mitate.study import Job, Run
 from mitate.verbs import keep_images
 
 PICTURES = 64  # of a job
-BEST_OF = 4
+RELEASED = 1 / 30  # the weight of each expert in the released script: one over the length of its model's name (papers: 29, 30 and 40)
 SHOWN = 12  # pictures of each model and skill that are kept for people
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What an expert learns from: pictures uint8 [n, h, w, 3], each with its sentence. own: whether the model painted them itself."""
+    """What an expert learns from: pictures uint8 [n, h, w, 3], each with its sentence."""
 
     x: np.ndarray
     sentences: tuple[str, ...]
-    own: bool = True
+
+    def rows(self, some: Sequence[int] | np.ndarray) -> Lesson:
+        return Lesson(self.x[some], tuple(self.sentences[int(i)] for i in some))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +76,9 @@ class State:
     right: dict[str, dict[str, list[list[bool]]]] = field(default_factory=dict)
     score: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
     yields: list[dict[str, Any]] = field(default_factory=list)
+    choices: list[dict[str, Any]] = field(default_factory=list)
     clashes: list[dict[str, Any]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # of work by what it was for
+    trained: list[dict[str, Any]] = field(default_factory=list)  # of every LoRA that was learnt: steps, the one kept, numbers, file
     entries: dict[Job, Entry] = field(default_factory=dict)
     reused: set[str] = field(default_factory=set)
 
@@ -83,7 +88,7 @@ def run_skills(plan: SkillsPlan, folder: Path, *, workers: int | None = None, st
     check_place(folder)
     run = Run(folder)
     if (folder / "study.json").is_file() and run.study.digest != plan.study.digest:
-        raise DataError(f"{folder} holds another study of skills.", fix="give another folder with --out, or the settings of that one")
+        raise DataError(f"{folder} holds another study of skills: {_difference(run, plan)}.", fix="give another folder with --out, or its settings")
     if run.finished:
         return run
     with disk_errors(folder):
@@ -91,13 +96,33 @@ def run_skills(plan: SkillsPlan, folder: Path, *, workers: int | None = None, st
         write_json(folder / "study.json", plan.study)
         write_json(folder / "machine.json", {**machine(), "command": command})
         started = time.monotonic()
-        with Engine(store or Store.find(), workers=workers) as engine:
+        with Engine(store or Store.find(), workers=_workers(plan) if workers is None else workers) as engine:
             state = _Study(plan, engine, folder).run()
-        found = answer(plan.study, state.right, state.score, state.yields, state.clashes, state.seconds)
-        found["cost"]["wall_seconds"] = round(time.monotonic() - started, 1)
-        write_jobs(state, folder)
+        seconds = write_jobs(state, folder)
+        write_text(folder / "choices.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in state.choices))
+        found = answer(plan.study, state.right, state.score)
+        found |= {"yields": state.yields, "interference": state.clashes, "trained": state.trained}
+        reused = sum(float(e.result.get("seconds", 0)) for e in {e.digest: e for e in state.entries.values()}.values() if e.digest in state.reused)
+        found["cost"] = {
+            "seconds": {verb: round(v, 1) for verb, v in sorted(seconds.items())}, "machine_seconds": round(sum(seconds.values()), 1),
+            "reused_seconds": round(reused, 1), "wall_seconds": round(time.monotonic() - started, 1),
+        }  # fmt: skip
         write_json(run.answer_file, found)
     return run
+
+
+def _difference(run: Run, plan: SkillsPlan) -> str:
+    """What tells the study in a folder from the one that was asked for: its first setting that differs."""
+    for there, here in ((run.study.plan, plain(plan.study.plan)), (run.study.data, plain(plan.study.data))):
+        for key, value in there.items():
+            if here.get(key) != value:
+                return f"its {key} is {str(value)[:60]}, not {str(here.get(key))[:60]}"
+    return "another version made it"
+
+
+def _workers(plan: SkillsPlan) -> int:
+    """As many processes as have memory for the model, one a core at most."""
+    return max(1, min(cores(), free_memory() // (COPIES * plan.pipeline.bytes + OVERHEAD))) if plan.pipeline.place.device == "cpu" else 0
 
 
 class _Study:
@@ -132,10 +157,14 @@ class _Study:
         todo: dict[str, tuple[Lesson, dict[str, Any]]] = {f"expert:{skill}": (kept[skill], {}) for skill in self.asked.skills}
         if "unfiltered" in wanted:
             todo |= {f"unfiltered:{skill}": (whole[skill], {}) for skill in self.asked.skills}
+        if "by-chance" in wanted:  # as many pictures as were chosen
+            todo |= {f"by-chance:{skill}": (_by_chance(whole[skill], len(kept[skill].x), replicate), {}) for skill in self.asked.skills}
         if "truth" in wanted:
             todo |= {f"truth:{skill}": (self.truth(skill, replicate), {}) for skill in self.asked.skills}
         n = len(self.asked.skills)
-        pooled = Lesson(np.concatenate([kept[s].x for s in self.asked.skills]), tuple(t for s in self.asked.skills for t in kept[s].sentences))
+        most = max(len(lesson.x) for lesson in kept.values())
+        even = [lesson.rows(np.arange(most) % len(lesson.x)) for lesson in kept.values()]  # each skill as often as any other, as experts have equal steps
+        pooled = Lesson(np.concatenate([lesson.x for lesson in even]), tuple(text for lesson in even for text in lesson.sentences))
         if "pooled" in wanted:  # as many steps as all experts together, the rank of one
             todo["pooled"] = (pooled, {"steps": n * self.asked.steps})
         if "pooled-rank" in wanted:  # and the rank, and the stored numbers, of the exact merge
@@ -143,14 +172,23 @@ class _Study:
         jobs = {name: self.expert(name, lesson, replicate, **more) for name, (lesson, more) in todo.items()}
         found = self.engine.run(jobs.values(), done=self.done)
         experts = {name: replace(Updates.read(found[job].path(LORA)), base=self.pipeline.digest) for name, job in jobs.items()}
+        for name, job in jobs.items():
+            facts = found[job].result
+            self.state.trained.append({
+                "replicate": replicate, "model": name, "pictures": len(todo[name][0].x), "sentences": len({*todo[name][0].sentences}), "steps": facts["steps"],
+                "best_step": facts["best_step"], "selection": [curve for curve in facts["curve"]], "parameters": facts["parameters"],
+            })  # fmt: skip
         if n > 1:
             mine = {skill: experts[f"expert:{skill}"] for skill in self.asked.skills}
             found_clash = interference(mine)
-            told = {"norms": dict(zip(self.asked.skills, found_clash.whole.norms, strict=True)), "cosine": found_clash.whole.cosine}
-            self.state.clashes.append({"replicate": replicate, **told, "conflict": found_clash.whole.conflict, "cancelled": found_clash.whole.cancelled})
-            experts |= {f"merge:{name}": merge(mine, METHODS[name]()).updates for name in self.asked.merges}
+            merged = {f"merge:{name}": merge(mine, METHODS[name]()) for name in self.asked.merges}
+            self.state.clashes.append({
+                "replicate": replicate, "norms": dict(zip(self.asked.skills, found_clash.whole.norms, strict=True)), "cosine": found_clash.whole.cosine,
+                "conflict": found_clash.whole.conflict, "cancelled": found_clash.whole.cancelled, "kept": {name: one.kept for name, one in merged.items()},
+            })  # fmt: skip
+            experts |= {name: one.updates for name, one in merged.items()}
             experts["naive"] = merge(mine, Summed()).updates
-            experts["released"] = experts["naive"].scaled(1 / len(self.asked.model))  # by the length of its name, as the released script has it
+            experts["released"] = experts["naive"].scaled(RELEASED)
         if "sequential" in wanted:
             experts |= {name: self.in_turn(kept, order, replicate) for name, order in orders(self.asked.skills).items()}
         return experts
@@ -165,7 +203,7 @@ class _Study:
 
     def painted(self, skill: str, replicate: int) -> Lesson:
         texts = [text for text in lessons(self.asked, skill, replicate) for _ in range(self.asked.images)]
-        x = self.paint(texts, Model(), ("lesson", skill, replicate))
+        x = self.paint(texts, Model(), ("lesson", skill, replicate), copies=self.asked.images)
         return Lesson(x, tuple(texts))
 
     def choose(self, skill: str, lesson: Lesson, replicate: int) -> Lesson:
@@ -175,23 +213,35 @@ class _Study:
         if kept.sum() < 2:
             message = f"{int(kept.sum())} of {len(kept)} pictures of {skill} were kept."
             raise DataError(message, fix="keep best:0.3, ask for more prompts, or leave the skill out")
+        for i, keep in enumerate(kept):
+            why = {} if keep else {"reason": reason(verdicts, i, self.asked.keep, self.asked.chooser)}
+            row = {
+                "replicate": replicate,
+                "skill": skill,
+                "sentence": lesson.sentences[i],
+                "score": round(float(verdicts.score[i]), 6),
+                "kept": bool(keep),
+                **why,
+            }
+            self.state.choices.append(row)
         after, chance = variety(_features(lesson.x), kept, seed=seed_of("variety", replicate))
         row = {"replicate": replicate, "skill": skill, "painted": len(kept), "kept": int(kept.sum()), "sentences": len({*np.array(lesson.sentences)[kept]})}
         self.state.yields.append({**row, "vendi": round(after, 2), "vendi_by_chance": round(chance, 2)})
-        return Lesson(lesson.x[kept], tuple(t for t, keep in zip(lesson.sentences, kept, strict=True) if keep))
+        return lesson.rows(np.flatnonzero(kept))
 
     def truth(self, skill: str, replicate: int) -> Lesson:
-        return Lesson(drawings(self.asked, skill, replicate), tuple(lessons(self.asked, skill, replicate)), own=False)
+        return Lesson(drawings(self.asked, skill, replicate), tuple(lessons(self.asked, skill, replicate)))
 
     def expert(self, name: str, lesson: Lesson, replicate: int, **more: Any) -> Job:
         """The job of one expert."""
         asked = self.asked
         whole = from_arrays(lesson.x, np.zeros(len(lesson.x), np.int64), classes=("all",), name=name)
         parts = captioned_parts(replace(whole, captions=lesson.sentences), seed=seed_of("parts", asked.seed, replicate))
-        settings = {"steps": asked.steps, "batch": asked.batch, "rate": asked.rate, "rank": asked.rank, "dropout": asked.dropout, **more}
+        settings = {"steps": asked.steps, "batch": asked.batch, "rate": asked.rate, "rank": asked.rank, "dropout": asked.dropout, "patience": 0, **more}
         kind = expert_on(asked.model, self.pipeline.place, sentences=parts["train"].classes, **settings)
         digests = {role: keep_images(self.store, part, size=self.pipeline.size, channels=3) for role, part in parts.items()}
-        question = fit_question(kind, digests, seed=seed_of("expert", asked.seed, replicate) % 2**31)
+        of_skill = name.partition(":")[2]  # experts begin from other factors, and the controls of one skill from the same
+        question = fit_question(kind, digests, seed=seed_of("expert", asked.seed, replicate, of_skill) % 2**31)
         seconds = SECONDS["learn"] * settings["steps"] * asked.batch / 16
         return Job(f"{name}/{replicate}", question.verb, question.version, question.settings, question.inputs, seconds)
 
@@ -213,7 +263,7 @@ class _Study:
     def measure(self, name: str, model: Model, replicate: int) -> None:
         for skill in self.asked.skills:
             texts = questions_of(self.asked, skill)
-            x = self.paint([t for t in texts for _ in range(model.best_of)], model, ("tested", skill, replicate))
+            x = self.paint([t for t in texts for _ in range(model.best_of)], model, ("tested", skill, replicate), copies=model.best_of, name=name)
             if model.best_of > 1:
                 repeated = [t for t in texts for _ in range(model.best_of)]
                 found = self.chooser.look(x, repeated).score.reshape(len(texts), model.best_of)
@@ -223,21 +273,21 @@ class _Study:
             self.state.right.setdefault(name, {}).setdefault(skill, []).append([bool(v) for v in right])
             self.state.score.setdefault(name, {}).setdefault(skill, []).append([float(v) for v in verdicts.score])
             if replicate == 0:
-                self.show(x[:SHOWN], f"{name}-{skill}".replace(":", "-"))
+                self.show(x[:SHOWN], f"{file_name(name)}-{skill}")
 
-    def paint(self, texts: Sequence[str], model: Model, where: tuple[Any, ...]) -> np.ndarray:
-        """uint8 [n, h, w, 3]; picture i has a seed by place and number alone, so that models are compared from the same noise."""
-        seeds = [seed_of("skills", self.asked.seed, *where, i) for i in range(len(texts))]
+    def paint(self, texts: Sequence[str], model: Model, where: tuple[Any, ...], *, copies: int = 1, name: str = "base") -> np.ndarray:
+        """uint8 [n, h, w, 3]. A picture's seed follows from place, number of its prompt and which of its copies it is, so that models are compared from the
+        same noise."""
+        seeds = [seed_of("skills", self.asked.seed, *where, i // copies, i % copies) for i in range(len(texts))]
         how = replace(self.how, guidance=model.guidance) if model.guidance else self.how
         learnt = None
         if model.updates is not None:
-            file = self.folder / "models" / f"{model.updates.digest[:16]}.safetensors"
-            if not file.exists():
-                model.updates.write(file.with_suffix(".tmp"))
-                file.with_suffix(".tmp").rename(file)
+            file = self.folder / "models" / f"{file_name(name)}-r{where[-1]}.safetensors"
+            model.updates.write(file.with_suffix(".tmp"))  # anew, whatever a kill has left
+            file.with_suffix(".tmp").replace(file)
             learnt = Learnt(lora=file)
-        parts = jobs_of(self.pipeline, texts, seeds, how, learnt, self.store, size=PICTURES)
-        jobs = [replace(job, name=f"{'/'.join(map(str, where))}/{job.name}", estimate=SECONDS["paint"] * len(job.settings["rows"])) for job in parts]
+        parts, called = jobs_of(self.pipeline, texts, seeds, how, learnt, self.store, size=PICTURES), "/".join(map(str, (name, *where)))
+        jobs = [replace(job, name=f"{called}/{job.name}", estimate=SECONDS["paint"] * len(job.settings["rows"])) for job in parts]
         found = self.engine.run(jobs, done=self.done)
         return np.concatenate([np.load(found[job].path("x.npy"), allow_pickle=False) for job in jobs])
 
@@ -245,7 +295,6 @@ class _Study:
         if job not in self.state.entries:
             self.state.entries[job] = entry
             self.state.reused |= {entry.digest} if reused else set()
-            self.state.seconds[job.verb] = self.state.seconds.get(job.verb, 0.0) + float(entry.result.get("seconds", 0.0))
             self.line.advance(job.estimate, job.name)
 
     def show(self, x: np.ndarray, name: str) -> None:
@@ -253,6 +302,15 @@ class _Study:
         place.parent.mkdir(parents=True, exist_ok=True)
         row = np.concatenate([np.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=255) for image in x], axis=1)
         place.write_bytes(encode_png(row, description="synthetic images"))
+
+
+def file_name(model: str) -> str:
+    """What the files of a model are called."""
+    return model.replace(":", ".")
+
+
+def _by_chance(lesson: Lesson, n: int, replicate: int) -> Lesson:
+    return lesson.rows(np.sort(np.random.default_rng(seed_of("by chance", replicate, n)).permutation(len(lesson.x))[:n]))
 
 
 def orders(skills: Sequence[str]) -> dict[str, tuple[str, ...]]:

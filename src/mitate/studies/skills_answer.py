@@ -6,99 +6,113 @@ or more replicates their interval covers replicates and prompts; with one, promp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mitate.metrics.intervals import Interval, holm, one_way, p_value, two_way, wilson
+from mitate.metrics.intervals import Interval, holm, p_value, two_way, wilson
 from mitate.study import Study
 
 Table = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
 LEVEL = 0.05
 
 
-def answer(
-    study: Study, right: Table, score: Table, yields: Sequence[Mapping[str, Any]], clashes: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """What is written down: rows of the matrix, gains, questions with their answers, what choosing kept, how experts clash, what it took."""
+def answer(study: Study, right: Table, score: Table) -> dict[str, Any]:
+    """Rows of the matrix, gains, and questions with their answers."""
     skills, models = list(study.plan["skills"]), list(study.sizes["models"])
-    tells = any(any(any(row) for row in right["base"][s]) for s in skills) or study.plan["judge"] == "oracle"
+    tells = study.plan["judge"] == "oracle"  # what is right; other judges give scores
     table = right if tells else score
     rows = [
         {
-            "model": name, "overall": _overall(table, name, skills),
-            "skills": {s: _share(table[name][s], tells) for s in skills},
+            "model": name, "overall": level(table, name, skills, tells), "skills": {s: level(table, name, [s], tells) for s in skills},
             "score": {s: round(float(np.mean(score[name][s])), 4) for s in skills},
-            "gain": {s: _difference(table, name, "base", [s]) for s in skills} | {"all": _difference(table, name, "base", skills)} if name != "base" else None,
+            "gain": {s: difference(table, name, "base", [s], tells).record for s in skills} | {"all": difference(table, name, "base", skills, tells).record},
         }
         for name in models
     ]  # fmt: skip
-    asked = questions(study, table, skills, models)
+    asked = questions(table, skills, models, tells=tells)
+    notes = ["one replicate: intervals are over prompts alone"] if study.plan["replicates"] < 2 else []
+    notes += [f["message"] for f in study.data["findings"] if f["severity"] == "warning"]
     return {
         "study": study.digest, "measure": "prompts wholly right" if tells else "mean score", "replicates": study.plan["replicates"],
-        "verdict": _verdict(asked), "reason": _reason(asked), "rows": rows, "questions": asked, "yields": list(yields), "interference": list(clashes),
-        "cost": {"seconds": {k: round(v, 1) for k, v in seconds.items()}},
-        "notes": ["one replicate: intervals are over prompts alone"] if study.plan["replicates"] < 2 else [],
+        "verdict": verdict(asked), "reason": _reason(asked, tells), "rows": rows, "questions": asked, "notes": notes,
     }  # fmt: skip
 
 
-def questions(study: Study, table: Table, skills: Sequence[str], models: Sequence[str]) -> list[dict[str, Any]]:
-    """What the study asks, with paired differences: which one, its interval, and whether it holds, does not, or cannot be told."""
+def questions(table: Table, skills: Sequence[str], models: Sequence[str], *, tells: bool) -> list[dict[str, Any]]:
+    """What the study asks, with paired differences: whether it holds, does not, or cannot be told. `p` is Holm's over all of them."""
     asked: list[tuple[str, str, str, list[str]]] = [(f"an expert improves {s}", f"expert:{s}", "base", [s]) for s in skills]
-    asked += [(f"choosing helps {s}", f"expert:{s}", f"unfiltered:{s}", [s]) for s in skills if f"unfiltered:{s}" in models]
+    by = "by-chance" if any(m.startswith("by-chance:") for m in models) else "unfiltered"
+    asked += [(f"choosing helps {s}", f"expert:{s}", f"{by}:{s}", [s]) for s in skills if f"{by}:{s}" in models]
     asked += [(f"drawn truth would help {s} more", f"truth:{s}", f"expert:{s}", [s]) for s in skills if f"truth:{s}" in models]
     merges = [name for name in models if name.startswith("merge:")]
-    asked += [(f"{name} improves all skills", name, "base", list(skills)) for name in merges]
-    asked += [(f"{name} beats {other}", name, other, list(skills)) for name in merges for other in ("pooled", "pooled-rank", "naive") if other in models]
-    found = [_compare(table, one, other, some) for _, one, other, some in asked]
+    rivals = [m for m in models if m.partition(":")[0] in ("pooled", "pooled-rank", "naive", "released", "sequential", "guidance")]
+    for name in merges:
+        asked.append((f"{name} improves the mean over skills", name, "base", list(skills)))
+        asked += [(f"{name} improves {s}", name, "base", [s]) for s in skills]
+        asked += [(f"{name} beats {other}", name, other, list(skills)) for other in rivals]
+    found = [difference(table, one, other, some, tells) for _, one, other, some in asked]
     adjusted = holm([p_value(interval) for interval in found])
     return [
-        {"question": text, "model": one, "against": other, **interval.record, "p": round(p, 4), "answer": _told(interval, p)}
-        for (text, one, other, _), interval, p in zip(asked, found, adjusted, strict=True)
+        {"question": text, "model": one, "against": other, "skills": some, **interval.record, "p": round(p, 4), "answer": _told(interval, p)}
+        for (text, one, other, some), interval, p in zip(asked, found, adjusted, strict=True)
     ]
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The answer as a table for a terminal."""
-    skills = list(found["rows"][0]["skills"])
-    told = [f"{'model':22}" + "".join(f"{s:>24}" for s in (*skills, "all"))]
+    skills, tells = list(found["rows"][0]["skills"]), found["measure"] != "mean score"
+    told = [f"{'model':22}" + "".join(f"{s:>24}" for s in (*skills, "mean")) + f"   ({found['measure']}{', %' if tells else ''}, 95 %)"]
     for row in found["rows"]:
-        cells = [row["skills"][s] for s in skills] + [row["overall"]]
-        told.append(f"{row['model']:22}" + "".join(f"{100 * c['value']:8.1f} ({100 * c['low']:5.1f} to {100 * c['high']:5.1f})" for c in cells))
-    told += [f"{q['question']}: {q['answer']} ({100 * q['value']:+.1f} points, {100 * q['low']:+.1f} to {100 * q['high']:+.1f})" for q in found["questions"]]
+        told.append(f"{row['model']:22}" + "".join(f"{_numbers(c, tells):>24}" for c in (*row["skills"].values(), row["overall"])))
+    told.append("questions, each interval by itself at 95 %, p over all of them together (Holm):")
+    told += [f"{q['question']}: {q['answer']} ({_numbers(q, tells, sign='+')}, p {q['p']:.2g})" for q in found["questions"]]
     for row in found["yields"]:
         text = f"{row['kept']} of {row['painted']} pictures of {row['skill']} kept"
         told.append(f"{text}; variety {row['vendi']:.1f}, of as many by chance {row['vendi_by_chance']:.1f}")
+    for one in found["trained"]:
+        if not one["selection"]:
+            told.append(f"note: {one['model']} had fewer than 5 sentences: nothing chose the step that is kept")
+        elif one["best_step"] == 0:
+            told.append(f"note: {one['model']} learnt nothing that is better on sentences held out: it is the model as it was")
     return told + [f"note: {note}" for note in found["notes"]]
 
 
-def _rows(table: Table, name: str, skills: Sequence[str]) -> np.ndarray:
-    """float64 [replicates, prompts of the skills]; each skill counts alike, however many prompts it has."""
-    parts = [np.asarray(table[name][s], np.float64) for s in skills]
-    n = sum(part.shape[1] for part in parts)
-    return np.concatenate([part * (n / len(parts) / part.shape[1]) for part in parts], axis=1)
+def verdict(asked: Sequence[Mapping[str, Any]]) -> str:
+    """go: an expert improves its skill, or a merge the mean, and no skill is surely made worse by it; stop: all are surely worse; else more evidence."""
+    gains = [q for q in asked if q["against"] == "base"]
+    harmful = {q["model"] for q in gains if q["answer"] == "does not hold"}
+    if any(q["answer"] == "holds" and q["model"] not in harmful for q in gains if q["model"].startswith("expert:") or len(q["skills"]) > 1):
+        return "go"
+    return "stop" if gains and harmful == {q["model"] for q in gains} else "more evidence"
 
 
-def _compare(table: Table, one: str, other: str, skills: Sequence[str]) -> Interval:
-    off = _rows(table, one, skills) - _rows(table, other, skills)
-    return two_way(off, confidence=1 - LEVEL) if len(off) > 1 else one_way(off[0], confidence=1 - LEVEL)
-
-
-def _difference(table: Table, one: str, other: str, skills: Sequence[str]) -> dict[str, Any]:
-    return _compare(table, one, other, skills).record
-
-
-def _overall(table: Table, name: str, skills: Sequence[str]) -> dict[str, Any]:
-    rows = _rows(table, name, skills)
-    return (two_way(rows, confidence=1 - LEVEL) if len(rows) > 1 else one_way(rows[0], confidence=1 - LEVEL)).record
-
-
-def _share(rows: Sequence[Sequence[float]], tells: bool) -> dict[str, Any]:
-    found = np.asarray(rows, np.float64)
-    if tells and len(found) == 1:
+def level(table: Table, name: str, skills: Sequence[str], tells: bool) -> dict[str, Any]:
+    """A model's mean over skills, with its interval; of one skill's share, of one replicate, Wilson's."""
+    if tells and len(skills) == 1 and len(table[name][skills[0]]) == 1:
+        found = np.asarray(table[name][skills[0]])
         return wilson(float(found.sum()), found.size).record
-    return (two_way(found, confidence=1 - LEVEL) if len(found) > 1 else one_way(found[0], confidence=1 - LEVEL)).record
+    interval = _interval([np.asarray(table[name][s], np.float64) for s in skills], tells)
+    return {**interval.record, **({"low": max(0.0, interval.low), "high": min(1.0, interval.high)} if tells else {})}
+
+
+def difference(table: Table, one: str, other: str, skills: Sequence[str], tells: bool) -> Interval:
+    """One model less another, paired by replicate, prompt and seed; the mean over skills."""
+    return _interval([np.asarray(table[one][s], np.float64) - np.asarray(table[other][s], np.float64) for s in skills], tells)
+
+
+def _interval(parts: Sequence[np.ndarray], tells: bool) -> Interval:
+    """Of the mean over skills of tables [replicates, prompts]. Skills are fixed, not drawn: what lies between them is no uncertainty."""
+    k, n = len(parts), sum(part.shape[1] for part in parts)
+    weights = [n / (k * part.shape[1]) for part in parts]
+    value = float(np.mean([part.mean() for part in parts]))
+    off = np.concatenate([w * (part - part.mean()) for w, part in zip(weights, parts, strict=True)], axis=1)
+    one = max(1 / (k * part.shape[1]) for part in parts)  # how far one prompt that changes its mind moves the mean
+    least = one if tells else one * float(np.mean([np.abs(part).mean() for part in parts]))
+    alone = {"se_replicates": (0.0, math.inf)} if len(off) == 1 else {}
+    return two_way(off + value, confidence=1 - LEVEL, least=least, **alone)  # type: ignore[arg-type]
 
 
 def _told(interval: Interval, p: float) -> str:
@@ -107,15 +121,17 @@ def _told(interval: Interval, p: float) -> str:
     return "cannot tell"
 
 
-def _verdict(asked: Sequence[Mapping[str, Any]]) -> str:
-    """go: a merge or an expert improves what it is for; stop: nothing does, and something is surely worse; else more evidence."""
-    gains = [q for q in asked if q["against"] == "base"]
-    if any(q["answer"] == "holds" for q in gains):
-        return "go"
-    return "stop" if gains and all(q["answer"] == "does not hold" for q in gains) else "more evidence"
+def _numbers(found: Mapping[str, Any], tells: bool, *, sign: str = "") -> str:
+    if tells:
+        value, low, high = (f"{100 * found[k]:{sign}.1f}" for k in ("value", "low", "high"))
+    else:
+        value, low, high = (f"{found[k]:{sign}.4f}" for k in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
-def _reason(asked: Sequence[Mapping[str, Any]]) -> str:
+def _reason(asked: Sequence[Mapping[str, Any]], tells: bool) -> str:
     gains = [q for q in asked if q["against"] == "base"]
-    best = max(gains, key=lambda q: float(q["value"]))
-    return f"Best against the model as it was: {best['model']}, {100 * best['value']:+.1f} points ({100 * best['low']:+.1f} to {100 * best['high']:+.1f})."
+    if held := [q for q in gains if q["answer"] == "holds"]:
+        best = max(held, key=lambda q: float(q["value"]))
+        return f"{best['question']}: {_numbers(best, tells, sign='+')}{' points' * tells}, p {best['p']:.2g} over all questions together."
+    return "No expert and no merge is surely better than the model as it was."

@@ -8,6 +8,7 @@ Prompts come from the lab's grammar, for skills that it knows, or from files: `[
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -18,7 +19,7 @@ import numpy as np
 
 from mitate import __version__
 from mitate.curation.choosing import Rule
-from mitate.curation.judges import judge_of
+from mitate.curation.judges import judge_of, understood
 from mitate.errors import DataError, SettingError
 from mitate.generators.merging import METHODS
 from mitate.generators.pipelines import Pipeline, open_pipeline
@@ -26,15 +27,17 @@ from mitate.generators.text_to_image import placed
 from mitate.lab.captions import Prompt
 from mitate.lab.drawing import draw_all
 from mitate.lab.skills import SKILLS, pairs
-from mitate.lab.world import Scene
+from mitate.lab.world import WITHHELD, Scene
 from mitate.prompts.grammar import shown
 from mitate.prompts.pool import read_prompts
 from mitate.runtime import seed_of
 from mitate.settings import digest, suggest
 from mitate.study import Study
 
-CONTROLS = ("guidance", "unfiltered", "pooled", "pooled-rank", "pooled-weaker", "naive", "released", "sequential", "truth", "best-of")
-USUAL = ("unfiltered", "pooled", "pooled-rank", "naive", "truth")
+CONTROLS = ("guidance", "unfiltered", "by-chance", "pooled", "pooled-rank", "pooled-weaker", "naive", "released", "sequential", "truth", "best-of")
+USUAL = ("by-chance", "pooled", "pooled-rank", "naive", "truth")
+OF_MANY = ("pooled", "pooled-rank", "pooled-weaker", "naive", "released", "sequential")  # controls that need more than one skill
+BEST_OF = 4
 MOST_LOOKED = 10  # prompts that are looked through for each that is wanted
 SECONDS = {"paint": 0.15, "learn": 0.25}  # of one core at 32 px: an image, and a step of 16; the first cell tells better
 
@@ -69,6 +72,8 @@ class Skills:
         for name, given, known in (("merge", self.merges, METHODS), ("control", self.controls, CONTROLS)):
             if wrong := [word for word in given if word not in known]:
                 raise SettingError(f"There is no {name} {wrong[0]!r}.", fix=suggest(wrong[0], known))
+            if len(set(given)) < len(given):
+                raise SettingError(f"A {name} comes twice in {', '.join(given)}.", fix="name it once")
         if not self.skills or len(set(self.skills)) < len(self.skills):
             raise SettingError("There are no skills, or one comes twice.", fix='name some: skills = ["counting", "relation"]')
         if "truth" in self.controls and (drawn := [s for s in self.skills if s in self.prompt_files]):
@@ -79,7 +84,17 @@ class Skills:
             raise SettingError("Numbers of a study of skills are out of range.", fix="give counts of 1 or more, and a rate above 0")
         if self.tested < 2:
             raise SettingError("One prompt has no interval.", fix="give tested = 100 or more")
-        Rule.read(self.keep)
+        if wrong := [s for s in self.skills if not re.fullmatch(r"\w[\w-]*", s)]:
+            raise SettingError(f"The skill {wrong[0]!r} cannot be the name of a file.", fix="call it by letters, digits and -")
+        if wrong := [s for s in self.skills if s not in self.prompt_files and set(SKILLS[s].world.only) & set(WITHHELD)]:
+            raise SettingError(f"All that {wrong[0]} asks for is left out of training: there is nothing to learn it by.", fix="leave it out")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"A dropout of {self.dropout:g} cannot be.", fix="give a share from 0 to below 1")
+        rule = Rule.read(self.keep)
+        if rule.kind == "right" and self.chooser != "oracle":
+            raise SettingError(f"{self.chooser} gives scores and does not say what is right.", fix='give keep = "best:0.5", or chooser = "oracle"')
+        if rule.kind == "each" and rule.amount >= self.images:
+            raise SettingError(f"{self.keep} of {self.images} pictures of each prompt drops nothing.", fix="give images = 4, or another rule")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,28 +120,45 @@ def plan_skills(asked: Skills) -> SkillsPlan:
     """Read prompts, open the model and the judges, and fix what will be done. DataError or SettingError for what cannot be."""
     pipeline = open_pipeline(asked.model)
     judges = {name: judge_of(name).digest for name in (asked.judge, asked.chooser)}
-    taught = {skill: len(lessons(asked, skill, 0)) for skill in asked.skills}
-    tests = {skill: len(questions_of(asked, skill)) for skill in asked.skills}
-    for skill in asked.skills:
-        pipeline.check([*lessons(asked, skill, 0)[:50], *questions_of(asked, skill)], pipeline.settled(_how(asked)))
-        overlap = {text.casefold() for text in lessons(asked, skill, 0)} & {text.casefold() for text in questions_of(asked, skill)}
-        if overlap:
-            raise DataError(f"{len(overlap)} prompts of {skill} are learnt by and tested, like {sorted(overlap)[0][:60]!r}.", fix="keep the two files apart")
+    tests = {skill: questions_of(asked, skill) for skill in asked.skills}
+    taught = {r: {skill: lessons(asked, skill, r) for skill in asked.skills} for r in range(asked.replicates)}
+    every = list(dict.fromkeys(text for texts in taught.values() for some in texts.values() for text in some))
+    asked_of = [text for some in tests.values() for text in some]
+    pipeline.check([*every, *asked_of], pipeline.settled(_how(asked)))
+    if both := sorted({text.casefold() for text in every} & {text.casefold() for text in asked_of}):
+        raise DataError(f"{len(both)} prompts are learnt by and tested, like {both[0][:60]!r}.", fix="keep the files apart, those of other skills, too")
+    for who, texts in ((asked.chooser, every), (asked.judge, asked_of)):
+        if who == "oracle":
+            for text in texts:
+                understood(text)
     models = models_of(asked)
-    images = asked.replicates * (asked.images * sum(taught.values()) + sum(tests.values()) * sum(4 if m == "best-of" else 1 for m in models))
-    learning = asked.replicates * asked.steps * len(asked.skills) * (1 + sum(c in asked.controls for c in ("unfiltered", "pooled", "pooled-rank", "truth")))
-    learning += asked.replicates * asked.steps * len(asked.skills) * ("sequential" in asked.controls)
+    per_lesson, measured = sum(len(some) for some in taught[0].values()), sum(len(some) for some in tests.values())
+    images = asked.replicates * (asked.images * per_lesson + measured * sum(BEST_OF if m == "best-of" else 1 for m in models))
+    alone = 1 + sum(c in asked.controls for c in ("unfiltered", "by-chance", "truth"))
+    together = sum(c in asked.controls for c in ("pooled", "pooled-rank")) + 2 * ("sequential" in asked.controls) if len(asked.skills) > 1 else 0
+    learning = asked.replicates * asked.steps * len(asked.skills) * (alone + together)
     total = images * SECONDS["paint"] + learning * SECONDS["learn"] * asked.batch / 16
-    plan: dict[str, Any] = {k: v for k, v in asdict(asked).items()}
+    plan: dict[str, Any] = {k: v for k, v in asdict(asked).items() if k not in ("prompt_files", "tested_files")} | {"model": placed(asked.model)}
     data = {
-        "model": {"name": placed(asked.model), "digest": pipeline.digest}, "judges": judges, "findings": [], "version": __version__,
-        "prompts": {skill: digest("mitate.prompts", lessons(asked, skill, 0)) for skill in asked.skills},
-        "tested": {skill: digest("mitate.prompts", questions_of(asked, skill)) for skill in asked.skills},
+        "model": {"name": placed(asked.model), "digest": pipeline.digest}, "judges": judges, "findings": _findings(asked), "version": __version__,
+        "prompts": {str(r): {skill: digest("mitate.prompts", some) for skill, some in texts.items()} for r, texts in taught.items()},
+        "tested": {skill: digest("mitate.prompts", some) for skill, some in tests.items()},
     }  # fmt: skip
-    sizes = {"models": models, "taught": taught, "tested": tests}
-    gates = ({"name": "held-out prompts", "rule": "nothing that is learnt by is tested"},)
+    sizes = {"models": models, "taught": {skill: len(some) for skill, some in taught[0].items()}, "tested": {skill: len(some) for skill, some in tests.items()}}
+    gates = ({"name": "held-out prompts", "rule": "no prompt that any skill is learnt by in any replicate is tested"},)
     study = Study("skills", plan, data, sizes, gates, {}, {"images": float(images), "steps": float(learning), "total": float(total)})
     return SkillsPlan(asked, study, pipeline)
+
+
+def _findings(asked: Skills) -> list[dict[str, str]]:
+    """What the user should know before it runs."""
+    found = []
+    if len(asked.skills) == 1 and (dropped := [c for c in asked.controls if c in OF_MANY]):
+        found.append({"severity": "note", "message": f"With one skill there is nothing to merge or pool: {', '.join(dropped)} and merges are left out."})
+    if asked.chooser == asked.judge != "oracle":
+        message = f"{asked.chooser} chooses the pictures and measures what was learnt from them: it will agree with itself."
+        found.append({"severity": "warning", "message": message})
+    return found
 
 
 def models_of(asked: Skills) -> list[str]:
@@ -138,11 +170,11 @@ def models_of(asked: Skills) -> list[str]:
             continue
         several = {
             "guidance": ["guidance:half", "guidance:double"],
-            "unfiltered": [f"unfiltered:{skill}" for skill in asked.skills], "truth": [f"truth:{skill}" for skill in asked.skills],
+            **{name: [f"{name}:{skill}" for skill in asked.skills] for name in ("unfiltered", "by-chance", "truth")},
             "pooled-weaker": ["pooled:0.25", "pooled:0.5", "pooled:0.75"], "sequential": ["sequential", "sequential:reversed"],
         }  # fmt: skip
         found += several.get(control, [control])
-    return [name for name in found if len(asked.skills) > 1 or name.partition(":")[0] not in ("pooled", "pooled-rank", "naive", "released", "sequential")]
+    return [name for name in found if len(asked.skills) > 1 or name.partition(":")[0] not in OF_MANY]
 
 
 def lessons(asked: Skills, skill: str, replicate: int) -> list[str]:
@@ -175,8 +207,13 @@ def _lab_lessons(asked: Skills, skill: str, replicate: int) -> list[tuple[Prompt
 def questions_of(asked: Skills, skill: str) -> list[str]:
     """The prompts that every model is measured by: the same in every replicate, each once."""
     if skill in asked.tested_files:
-        return list(dict.fromkeys(read_prompts(Path(asked.tested_files[skill]))))[: asked.tested]
-    return [prompt.text for prompt, _ in pairs(skill, asked.tested, seed=seed_of("tested", asked.seed) % 2**31)]
+        found = list(dict.fromkeys(read_prompts(Path(asked.tested_files[skill]))))
+    else:
+        drawn = pairs(skill, MOST_LOOKED * asked.tested, seed=seed_of("tested", asked.seed) % 2**31)
+        found = list(dict.fromkeys(prompt.text for prompt, _ in drawn))
+    if len(found) < asked.tested:
+        raise DataError(f"There are {len(found)} different prompts to test {skill} by, not {asked.tested}.", fix=f"give tested = {len(found)}")
+    return found[: asked.tested]
 
 
 def _how(asked: Skills) -> Any:
