@@ -111,8 +111,13 @@ def test_a_study_measures_every_model_and_goes_on_where_it_was(tmp_path: Path) -
     assert {k: v for k, v in again.answer.items() if k != "cost"} == {k: v for k, v in found.items() if k != "cost"}
     assert all(json.loads(line)["reused"] for line in (run.folder / "jobs.jsonl").read_text().splitlines())
 
-    with pytest.raises(DataError, match="no page yet"):
-        write_report(run)
+    for lang in ("en", "ja"):
+        page = write_report(run, lang=lang).read_text(encoding="utf-8")
+        assert (
+            all(row["model"] in page for row in found["rows"])
+            and page.count("data:image/png") == 2 * len(found["rows"])
+            and "{" not in page.partition("<body>")[2]
+        )
     with pytest.raises(DataError, match="its steps is 2, not 3"):
         run_skills(plan_skills(Skills(**{**vars(SMALL), "steps": 3})), tmp_path / "run", workers=0, store=store)
 

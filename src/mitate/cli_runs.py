@@ -78,7 +78,7 @@ def compare(asked: Any, out: Path | None, *, html: Path | None, lang: str, engin
         click.echo(str(write_report(run, lang=lang, out=html)))
 
 
-def skills(asked: Any, out: Path | None, *, engine: str, cost: bool) -> None:
+def skills(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool) -> None:
     """Run or resume a study of skills in `out` and tell what it found; with `cost`, say what it would take and stop."""
     from mitate.engine import parse_engine
     from mitate.store import Store
@@ -93,15 +93,10 @@ def skills(asked: Any, out: Path | None, *, engine: str, cost: bool) -> None:
     plan = plan_skills(asked)
     if (place := _place(plan, out, cost=cost)) is None:
         return
-    from mitate.report.audit import write_audit
-
     run = run_skills(plan, place, workers=workers, store=Store.find(), command=_command())
-    write_audit(run.folder)
     for line in lines(run.answer):
         click.echo(line)
-    click.echo(f"verdict: {run.answer['verdict']}")
-    click.echo(run.answer["reason"])
-    click.echo(f"pictures: {run.folder / 'samples'}; everything measured: {run.answer_file}")
+    _tell(run, lang=lang, exit_code=False)
 
 
 def _around(out: Path | None, engine: str) -> tuple[int | None, dict[str, Any]]:

@@ -74,8 +74,8 @@ def prompts(
 @click.option("--replicates", type=int, help="Fewer than 2 have intervals over prompts alone.  [default: 1]")
 @shared.seed
 @shared.cost
-@click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes).")
-def skills(plan: Path | None, out: Path | None, names: str | None, cost: bool, engine: str, **given: Any) -> None:
+@shared.running
+def skills(plan: Path | None, out: Path | None, names: str | None, cost: bool, lang: str, engine: str, **given: Any) -> None:
     """Does a text-to-image model do better at what it is asked once it has learnt from its own chosen pictures? One expert a skill, merged, beside controls.
 
     PLAN is a TOML file with these settings (docs/skills.md); options given here win.
@@ -85,4 +85,4 @@ def skills(plan: Path | None, out: Path | None, names: str | None, cost: bool, e
 
     if out is None and not cost:
         raise SettingError("There is no place for the answer.", fix="give a run folder: --out runs/NAME")
-    cli_runs.skills(skills_asked(plan, {"skills": names, **given}), out, engine=engine, cost=cost)
+    cli_runs.skills(skills_asked(plan, {"skills": names, **given}), out, lang=lang, engine=engine, cost=cost)

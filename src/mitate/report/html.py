@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitate.errors import DataError
 from mitate.report.audit import write_audit
 from mitate.report.compare import ComparePage
 from mitate.report.numbers import as_mapping, as_number
 from mitate.report.record import Record
+from mitate.report.skills import SkillsPage
 from mitate.report.spending import Spending
 from mitate.report.template import render
 from mitate.report.volume import VolumePage
@@ -40,15 +40,15 @@ def write_report(run: Run, *, lang: str = "en", out: Path | None = None) -> Path
     return path
 
 
-def _page(run: Run, words: Words) -> tuple[Record, str]:
+def _page(run: Run, words: Words) -> tuple[Record | SkillsPage, str]:
     """The page of a run's kind of study, and its template."""
     name = run.answer_file.name
     if name == ANSWERS["volume"]:
         return VolumePage(run, words), "volume.html.j2"
     if name == ANSWERS["compare"]:
         return ComparePage(run, words), "compare.html.j2"
-    if name != ANSWERS["pilot"]:
-        raise DataError(f"{run.folder} holds a study of {run.study.kind}, which has no page yet.", fix=f"read {run.folder / name}")
+    if name == ANSWERS["skills"]:
+        return SkillsPage(run, words), "skills.html.j2"
     return Page(run, words), "report.html.j2"
 
 

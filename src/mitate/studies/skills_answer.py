@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,22 +44,35 @@ def answer(study: Study, right: Table, score: Table) -> dict[str, Any]:
 
 def questions(table: Table, skills: Sequence[str], models: Sequence[str], *, tells: bool) -> list[dict[str, Any]]:
     """What the study asks, with paired differences: whether it holds, does not, or cannot be told. `p` is Holm's over all of them."""
-    asked: list[tuple[str, str, str, list[str]]] = [(f"an expert improves {s}", f"expert:{s}", "base", [s]) for s in skills]
+    asked = [_Asked("expert", f"an expert improves {s}", f"expert:{s}", "base", (s,)) for s in skills]
     by = "by-chance" if any(m.startswith("by-chance:") for m in models) else "unfiltered"
-    asked += [(f"choosing helps {s}", f"expert:{s}", f"{by}:{s}", [s]) for s in skills if f"{by}:{s}" in models]
-    asked += [(f"drawn truth would help {s} more", f"truth:{s}", f"expert:{s}", [s]) for s in skills if f"truth:{s}" in models]
-    merges = [name for name in models if name.startswith("merge:")]
+    asked += [_Asked("choosing", f"choosing helps {s}", f"expert:{s}", f"{by}:{s}", (s,)) for s in skills if f"{by}:{s}" in models]
+    asked += [_Asked("truth", f"drawn truth would help {s} more", f"truth:{s}", f"expert:{s}", (s,)) for s in skills if f"truth:{s}" in models]
     rivals = [m for m in models if m.partition(":")[0] in ("pooled", "pooled-rank", "naive", "released", "sequential", "guidance")]
-    for name in merges:
-        asked.append((f"{name} improves the mean over skills", name, "base", list(skills)))
-        asked += [(f"{name} improves {s}", name, "base", [s]) for s in skills]
-        asked += [(f"{name} beats {other}", name, other, list(skills)) for other in rivals]
-    found = [difference(table, one, other, some, tells) for _, one, other, some in asked]
+    for name in (name for name in models if name.startswith("merge:")):
+        asked.append(_Asked("merge_mean", f"{name} improves the mean over skills", name, "base", tuple(skills)))
+        asked += [_Asked("merge_skill", f"{name} improves {s}", name, "base", (s,)) for s in skills]
+        asked += [_Asked("beats", f"{name} beats {other}", name, other, tuple(skills)) for other in rivals]
+    found = [difference(table, one.model, one.against, one.skills, tells) for one in asked]
     adjusted = holm([p_value(interval) for interval in found])
     return [
-        {"question": text, "model": one, "against": other, "skills": some, **interval.record, "p": round(p, 4), "answer": _told(interval, p)}
-        for (text, one, other, some), interval, p in zip(asked, found, adjusted, strict=True)
-    ]
+        {
+            "code": one.code, "question": one.text, "model": one.model, "against": one.against, "skills": list(one.skills), **interval.record,
+            "p": round(p, 4), "answer": _told(interval, p),
+        }
+        for one, interval, p in zip(asked, found, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One question: code of its words, the two models it compares, and on which skills."""
+
+    code: str
+    text: str
+    model: str
+    against: str
+    skills: tuple[str, ...]
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
