@@ -4,7 +4,7 @@
     python text_to_image.py --start FILE --first 30000 --lr 4e-4 --steps 6500      a further round: a schedule of its own, batches from 30,000 on
     torchrun --nproc-per-node 2 text_to_image.py ...      two processes that share gradients
 
-A batch is of two kinds of pairs: URGED of it of `urged`, which say where things are and how they stand to each other far more often than chance does.
+A batch is of two kinds of pairs: --urged of it of `urged`, which say where things are and how they stand to each other far more often than chance does.
 
 A U-Net over 16 x 16 x 8 latents, with cross-attention at its maps of 8 and 4 and the pooled text beside the time, learns to paint what the text encoder
 of text.py, which stays as it is, makes of a caption: v is predicted, noise by the cosine schedule, a tenth of captions dropped for classifier-free guidance.
@@ -35,9 +35,10 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from mitate.lab.captions import RELATIONS
 from mitate.lab.skills import training
 
-BATCH, URGED, DROP, READ, WIDTHS = 16, 12, 0.1, 0.05, (40, 80, 128)
+BATCH, DROP, READ, WIDTHS = 16, 0.1, 0.05, (40, 80, 128)
 SCHEDULE = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
 
 
@@ -87,7 +88,9 @@ def main() -> None:
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--start", type=Path)
     options.add_argument("--first", type=int, default=0, help="the batch that the first step takes; above 0 the schedule begins anew")
+    options.add_argument("--urged", type=int, default=12, help="so many of a batch are pairs of `urged`")
     options.add_argument("--alone", type=int, default=0, help="so many of a batch are drawings of one thing, beside those that come anyway")
+    options.add_argument("--pairs", type=int, default=0, help="so many are of two things whose caption says nothing of how they stand, beside those")
     options.add_argument("--work", type=Path, default=Path("runs/lab-models"))
     given = options.parse_args()
     warnings.filterwarnings("ignore")
@@ -99,8 +102,8 @@ def main() -> None:
     if rank:
         distributed.barrier()  # the first process makes what all read
     x, texts = kept(given.work / "asked.npz", asked)
-    more, told = kept(given.work / "urged.npz", urged)
-    z = torch.cat([latents(vae, x, given.work / "latents.npz"), latents(vae, more, given.work / "latents-urged.npz")])
+    others, told = kept(given.work / "urged.npz", urged)
+    z = torch.cat([latents(vae, x, given.work / "latents.npz"), latents(vae, others, given.work / "latents-urged.npz")])
     states, nothing = read(given.work / "states.npy", text, words, texts + told), said(text, words, [""])
     there, things = places(given.work / "places.npz")
     if rank == 0 and processes > 1:
@@ -110,15 +113,19 @@ def main() -> None:
     near = functional.max_pool2d(there.float().view(-1, 1, PLACES, PLACES), 3, 1, 1)  # at things and beside them
     near = functional.interpolate(near, scale_factor=SIDE // PLACES)
     alone = there.sum(1).eq(1).nonzero()[:, 0]
+    phrases = [f" {phrase} " for words_of in RELATIONS.values() for phrase in words_of]
+    silent = torch.tensor([" and " in text and not any(phrase in text for phrase in phrases) for text in texts + told])
+    apart = (there.sum(1).eq(2) & silent).nonzero()[:, 0]
     painter = Painter(denoiser())
 
     def loss(step: int) -> Tensor:
         step += given.first
         chance = torch.Generator().manual_seed(step)
-        some = torch.cat([rows(PAIRS, BATCH - URGED, step), PAIRS + rows(PAIRS, URGED, step)])
+        some = torch.cat([rows(PAIRS, BATCH - given.urged, step), PAIRS + rows(PAIRS, given.urged, step)])
         some = some[torch.randperm(BATCH, generator=chance)]  # both kinds at all times
-        if given.alone:
-            some = torch.cat([some[given.alone :], alone[rows(len(alone), given.alone, step)]])[torch.randperm(BATCH, generator=chance)]
+        for more, of_them in ((given.alone, alone), (given.pairs, apart)):
+            if more:
+                some = torch.cat([some[more:], of_them[rows(len(of_them), more, step)]])[torch.randperm(BATCH, generator=chance)]
         clean, noise = z[some].float(), torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=chance)
         t = (torch.arange(BATCH) + torch.rand(BATCH, generator=chance)) / BATCH  # times spread evenly over a batch
         t = (t * 1000).long().clamp(0, 999)
