@@ -151,7 +151,7 @@ def error(pipeline: Any, test: Told) -> float:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| Way | Images a core-second | Ours over it | Loss before | after |", "|---|---|---|---|---|"]
+    lines = ["| Way | Images a core-second | Its time over ours | Loss before | after |", "|---|---|---|---|---|"]
     for way in WAYS:
         pace = statistics.median(row["steps"] * row["batch"] / row[way]["seconds"] for row in rows)
         ratios = sorted(row[way]["seconds"] / row["ours"]["seconds"] for row in rows)
