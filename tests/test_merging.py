@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mitate.errors import DataError, SettingError
+from mitate.generators.interference import Interference, interference, table
 from mitate.generators.merging import (
     METHODS,
     Dare,
@@ -19,18 +20,15 @@ from mitate.generators.merging import (
     Dense,
     FactorLinear,
     FactorMean,
-    Interference,
     Method,
     Pruned,
     Summed,
     Ties,
     delta_mean,
     inner,
-    interference,
     merge,
     method_name,
     summed,
-    table,
     to_rank,
     trimmed,
     weighted,

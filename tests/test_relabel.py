@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mitate import cli_relabel, relabelled
 from mitate.cli_relabel import relabel as command
 from mitate.codec import pixel_digest
-from mitate.curation.export import export as review_export
+from mitate.curation.export import export
 from mitate.curation.filters import Rules, by_confidence, by_labels, by_near_duplicates, changes, groups_of, kept_of
 from mitate.curation.labellers import ZeroShot, named
 from mitate.curation.ledger import NAME, Decision, Ledger, Standing
@@ -24,7 +24,7 @@ from mitate.intake.opening import open_images
 from mitate.lab.reading import understand
 from mitate.lab.sets import lab_images
 from mitate.metrics.intervals import wilson
-from mitate.relabelled import export, relabel, trained
+from mitate.relabelled import relabel, trained
 from mitate.sets import write_images
 
 CLASSES = ("healthy", "rust", "blotch")
@@ -242,11 +242,9 @@ def test_what_must_change_is_told_by_file() -> None:
     assert [(d.file, d.decision) for d in changes(twice, new[:1], "x")] == [("b", "undo"), ("a", "undo"), ("a", "undo"), ("a", "keep")]
 
 
-def test_what_stands_is_exported_by_either_command(folder: Path, tmp_path: Path) -> None:
+def test_what_stands_is_exported(folder: Path, tmp_path: Path) -> None:
     relabel(folder, model=Told(), rules=Rules(keep=0.75))
     done = export(folder, tmp_path / "kept")
-    review_export(folder, tmp_path / "same")
-    assert untouched(tmp_path / "kept") == untouched(tmp_path / "same")
     kept = open_images(tmp_path / "kept")
     assert done.images == len(kept) == 18 and set(kept.counts().values()) == {6}
     rows = [json.loads(line) for line in (tmp_path / "kept" / "metadata.jsonl").read_text().splitlines()]

@@ -24,7 +24,8 @@ def merge(words: tuple[str, ...], name: str | None, base: str | None, options: t
     (docs/merging.md). EXPERT is a name that mitate adapt lora or mitate merge kept, or a safetensors file.
     """
     from mitate.adapted import check_file
-    from mitate.generators.merging import METHODS, table
+    from mitate.generators.interference import table
+    from mitate.generators.merging import METHODS
     from mitate.merged import check_folder, interference, labelled
     from mitate.merged import merge as merged
     from mitate.progress import Line

@@ -37,9 +37,9 @@ def relabel(
     Every decision goes to FAKES/ledger.jsonl with its reason; the images are never changed. The same command again adds nothing; another rule first takes back
     what the filter said before (docs/relabel.md).
     """
+    from mitate.curation.export import export
     from mitate.curation.filters import Rules
     from mitate.progress import Line
-    from mitate.relabelled import export
     from mitate.relabelled import relabel as run
     from mitate.store import write_json, writing
 

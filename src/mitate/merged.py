@@ -22,8 +22,9 @@ from mitate.settings import plain, suggest
 from mitate.store import Asked, Entry, Store, checked_name, writing
 
 if TYPE_CHECKING:
+    from mitate.generators.interference import Interference
     from mitate.generators.learnt import Learnt
-    from mitate.generators.merging import Interference, Method
+    from mitate.generators.merging import Method
     from mitate.generators.pipelines import Pipeline
     from mitate.generators.updates import Updates
 
@@ -106,9 +107,9 @@ def merge(
     experts: kept names, what `adapt` or `merge` gave, or LoRA files made elsewhere (safetensors; a folder of peft), for which the base must be named, since
     they need not tell it. name: keep it under this name, so that MODEL+name paints with it. DataError where an expert stands on another model.
     """
+    from mitate.generators.interference import interference as measured
     from mitate.generators.learnt import LORA
     from mitate.generators.merging import DeltaMean, method_name
-    from mitate.generators.merging import interference as measured
     from mitate.generators.merging import merge as merged
 
     if name:
@@ -156,7 +157,7 @@ def interference(
     experts: Mapping[str, Given] | Sequence[Given], *, base: Pipeline | str | None = None, store: Store | None = None, progress: Progress | None = None
 ) -> Interference:
     """How the experts stand to each other, before they are merged: norms, cosines, sign conflicts, module by module."""
-    from mitate.generators.merging import interference as measured
+    from mitate.generators.interference import interference as measured
 
     found, _, _ = _gathered(experts, base, store or Store.find())
     with torch_threads():

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mitate.curation import export as exporting
 from mitate.curation import filters
 from mitate.curation.agreement import OPEN, agreed
 from mitate.curation.choosing import variety
-from mitate.curation.export import Exported
-from mitate.curation.filters import NAMES, Rules, changes, groups_of, rewritten
+from mitate.curation.filters import NAMES, Rules, changes, groups_of
 from mitate.curation.labellers import Classifier, Labeller, ZeroShot, named
 from mitate.curation.ledger import FILTER, Decision, Ledger, Standing, checked
 from mitate.curation.review import list_set
@@ -36,7 +34,7 @@ from mitate.metrics import privacy
 from mitate.metrics.intervals import Interval
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
-from mitate.sets import UNLABELLED, check_new
+from mitate.sets import UNLABELLED
 from mitate.settings import digest, plain, suggest
 from mitate.store import Asked, Entry, Store, locked
 from mitate.verbs import VERBS, block, build_classifier, keep_extractor, keep_images, perform
@@ -175,15 +173,6 @@ def relabel(
         work.classes, _rows(work, looks, store, told), work.differing, work.sure, _reworded(images, said.get("captions", ())), work.confusion, copies,
         appended, {state: stand[state] for state in ("keep", "drop", "relabel", OPEN, "unsaid")}, notes,
     )  # fmt: skip
-
-
-def export(folder: Path | str, out: Path | str, *, progress: Progress | None = None) -> Exported:
-    """Write what stands of `folder` into `out`, as `mitate review --export` does, with the captions that the filter captions has written."""
-    folder, out = Path(folder), Path(out)
-    captions = rewritten(Standing(Ledger(folder).read()).by(FILTER + "captions"))
-    if not captions:
-        return exporting.export(folder, out, progress=progress)
-    return _export_captioned(folder, out, captions, progress)
 
 
 def trained(folder: Path | str, *, seed: int = 0, store: Store | None = None, progress: Progress | None = None) -> tuple[Classifier, tuple[str, ...]]:
@@ -469,26 +458,3 @@ def _network(entry: Entry, shape: tuple[int, int, int], n_classes: int) -> Any:
         network = build_classifier(BACKBONE, shape, n_classes, None)
     network.load_state_dict(load_file(entry.path("model.safetensors")))
     return network.eval()
-
-
-def _export_captioned(folder: Path, out: Path, captions: Mapping[str, str], progress: Progress | None) -> Exported:
-    """What curation/export.py does, step by step, with the new captions put in before the set is written."""
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise SettingError(f"{out} lies inside the set.", fix="choose a folder outside of it")
-    check_new(out)
-    listing = list_set(folder)
-    looks, images = look_all(listing), open_images(listing)
-    made, classes = exporting._provenance(folder, images, all(look.mark for look in looks)), exporting._classes(folder, images)
-    said = Standing(Ledger(folder).read())
-    held = [agreed(said.of(name)) for name in images.names]
-    stand = [i for i, h in enumerate(held) if h is None or h.state not in ("drop", OPEN)]
-    if not stand:
-        raise DataError("No image is left.", fix="keep some first")
-    seen = [any(not d.by_filter for d in said.of(name).values()) for name in images.names]
-    states = Counter(h.state for h in held if h is not None)
-    told = {"dropped": states["drop"], "relabelled": states["relabel"], "open": states[OPEN], "unseen": sum(not seen[i] for i in stand)}
-    left = exporting._curated(images, classes, held, stand, made, {**told, "recaptioned": sum(images.names[i] in captions for i in stand)})
-    left = replace(left, captions=tuple(captions.get(name, text) for name, text in zip(left.names, left.captions or ("",) * len(left), strict=True)))
-    passed = [exporting._passed(said.of(name)) for name in left.names]
-    exporting._place(left, list(left.names), passed, out, progress)
-    return Exported(out, len(left), **told)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mitate.curation.agreement import OPEN, Held, agreed
-from mitate.curation.ledger import NAME, Decision, Ledger, Standing
+from mitate.curation.filters import rewritten
+from mitate.curation.ledger import FILTER, NAME, Decision, Ledger, Standing
 from mitate.curation.review import list_set
 from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet, Provenance
@@ -42,8 +43,8 @@ class Exported:
 def export(folder: Path, out: Path, *, reviewed_only: bool = False, progress: Progress | None = None) -> Exported:
     """Write the images of `folder` that stand into `out`. reviewed_only: leave out those that no person judged.
 
-    What filters alone dropped is left out, too; what people disagree on is left out until they agree. The same ledger gives the same folder, and
-    a folder that holds it already is left as it is.
+    Captions that the filter captions has rewritten are the new ones. What filters alone dropped is left out, too; what people disagree on is left out
+    until they agree. The same ledger gives the same folder, and a folder that holds it already is left as it is.
     """
     folder, out = Path(folder), Path(out)
     if out.resolve().is_relative_to(folder.resolve()):
@@ -65,7 +66,11 @@ def export(folder: Path, out: Path, *, reviewed_only: bool = False, progress: Pr
         "open": sum(h is not None and h.state == OPEN for h in held),
         "unseen": sum(not seen[i] for i in stand),
     }
-    left = _curated(images, classes, held, stand, made, told)
+    captions = rewritten(said.by(FILTER + "captions"))
+    again = {"recaptioned": sum(images.names[i] in captions for i in stand)} if captions else {}
+    left = _curated(images, classes, held, stand, made, {**told, **again})
+    if captions:
+        left = replace(left, captions=tuple(captions.get(name, text) for name, text in zip(left.names, left.captions or ("",) * len(left), strict=True)))
     passed = [_passed(said.of(images.names[i])) for i in stand]
     _place(left, [images.names[i] for i in stand], passed, out, progress)
     return Exported(out, len(left), **told)

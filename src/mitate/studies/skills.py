@@ -26,9 +26,10 @@ from mitate.engine import Engine
 from mitate.errors import DataError
 from mitate.features.extractor import extractor
 from mitate.fitted import fit_question
+from mitate.generators.interference import interference
 from mitate.generators.learnt import LORA, Learnt
 from mitate.generators.lora import expert_on
-from mitate.generators.merging import METHODS, Summed, interference, merge
+from mitate.generators.merging import METHODS, Summed, merge
 from mitate.generators.pipelines import How, lend
 from mitate.generators.updates import Updates
 from mitate.images import from_arrays
