@@ -42,6 +42,7 @@ oracles: .oracles/installed ## what independent implementations say of the tests
 	.oracles/bin/python oracles/accountant.py
 	.oracles/bin/python oracles/privacy.py
 	.oracles/bin/python oracles/rouge.py
+	.oracles/bin/python oracles/similarity.py
 
 .oracles/installed: oracles/requirements.txt
 	test -x .oracles/bin/python || $(PYTHON) -m venv .oracles

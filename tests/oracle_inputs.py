@@ -58,3 +58,15 @@ def transfer_features(d: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng([8, d])
     y = np.arange(60) % 3
     return rng.normal(size=(60, d)) + 0.5 * np.eye(3)[y] @ rng.normal(size=(3, d)), y
+
+
+def picture_pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Pairs of pictures whose likeness oracles/similarity.py knows: uint8 [n, h, w, c] each."""
+    found = {}
+    for name, shape in (("grey", (4, 28, 28, 1)), ("colour", (3, 17, 32, 3))):
+        rng = np.random.default_rng([9, shape[0]])
+        smooth = rng.normal(size=shape).cumsum(axis=1).cumsum(axis=2)
+        a = (128 + 100 * np.tanh(smooth / smooth.std())).astype(np.uint8)
+        noise = rng.normal(size=shape) * np.array([0, 5, 40, 90])[: shape[0], None, None, None]
+        found[name] = a, np.clip(a + noise, 0, 255).astype(np.uint8)
+    return found
