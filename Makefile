@@ -22,8 +22,13 @@ install: .venv/installed ## mitate itself
 test: .venv/test-installed lint types ## fast tests: no browser, no cluster, no network
 	$(BIN)/python -m pytest -n 2
 
-test-all: .venv/test-installed lint types ## also browser, kills and other slow tests
-	$(BIN)/python -m pytest -n 2 -m 'not network'
+.venv/ray-installed: .venv/test-installed
+	$(PIP) -e '.[ray]'
+	touch $@
+
+test-all: .venv/test-installed .venv/ray-installed lint types ## also browser, kills and other slow tests, and a cluster of two nodes
+	$(BIN)/python -m pytest -n 2 -m 'not network and not ray'
+	$(BIN)/python -m pytest -m ray
 
 lint: .venv/test-installed
 	$(BIN)/ruff check src tests benchmarks experiments

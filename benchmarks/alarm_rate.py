@@ -18,7 +18,8 @@ import numpy as np
 from cells import Cell, Row, fill
 from mitate.loops.agents import Decode
 from mitate.loops.alarm import STOP, Monitor, Run
-from mitate.loops.loop import Loop, collapse
+from mitate.loops.chains import collapse
+from mitate.loops.loop import Loop
 from mitate.loops.toy import EXACT, Toy
 from mitate.loops.watch import null_runs
 from mitate.metrics.intervals import clopper_pearson, quantile_t

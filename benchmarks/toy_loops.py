@@ -21,7 +21,8 @@ from scipy import special
 
 from cells import Cell, Row, fill, read
 from mitate.loops.agents import Decode
-from mitate.loops.loop import Loop, Loops, collapse
+from mitate.loops.chains import Loops, collapse
+from mitate.loops.loop import Loop
 from mitate.loops.toy import Toy
 from mitate.metrics.intervals import holm, quantile_t
 

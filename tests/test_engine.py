@@ -160,7 +160,7 @@ def test_an_engine_is_read_as_typed(text: str, workers: int | None) -> None:
 def test_an_unknown_engine_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(SettingError) as wrong:
         parse_engine(text)
-    assert wrong.value.fix == "choose here, local or local:N"
+    assert wrong.value.fix == "choose here, local, local:N, ray, ray://HOST:PORT or ray:HOST:PORT"
 
 
 # on workers -----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ LAYERS = [
     ["prompts", "curation"],
     ["loops"],
     ["verbs", "axes", "leaks"],
-    ["engine", "fitted", "drawn", "painted", "shots", "adapted", "merged", "relabelled"],
+    ["engine", "cluster", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "relabelled"],
     ["studies"],
     ["report", "web"],
     ["api"],
@@ -31,7 +31,10 @@ LAYERS = [
 APART = {"intake", "generators", "captioners", "metrics", "training", "adapters"}  # rooms of one floor that do not know each other
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
-NO_NUMPY = {*FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "engine", "__init__", "__main__", "plan_file"}
+NO_NUMPY = {
+    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "engine", "cluster", "__init__", "__main__",
+    "plan_file",
+}  # fmt: skip
 
 
 def room_of(path: Path) -> str:
@@ -78,7 +81,7 @@ def test_heavy_libraries_are_imported_where_they_belong(path: Path) -> None:
         assert "torch" not in tops
     if path.stem in NO_NUMPY:
         assert not tops & {"numpy", "scipy", "PIL", "sklearn"}
-    assert not tops & {"pandas", "datasets", "diffusers", "transformers", "matplotlib", "pickle"}
+    assert not tops & {"pandas", "datasets", "diffusers", "transformers", "matplotlib", "pickle", "ray"}
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -12,8 +12,10 @@ import pytest
 from mitate.errors import DataError, JobError, MitateError, SettingError, StoreError
 from mitate.loops import indicators as seen
 from mitate.loops.agents import Decode, Origin, Samples, Seat, digest_of, generated, joined
+from mitate.loops.chain import Chain, roll_back
+from mitate.loops.chains import collapse, read_lines
 from mitate.loops.chance import chosen, normals, seeds_of, uniforms
-from mitate.loops.loop import Chain, Loop, collapse, read_lines, roll_back
+from mitate.loops.loop import Loop
 from mitate.loops.policies import policy_of
 from mitate.loops.toy import Toy, ToyCaptions, ToyImages, World, cut, regression_bound, regression_errors, regression_replace
 
@@ -318,6 +320,29 @@ def test_a_broken_link_blocks_its_own_chain_alone(monkeypatch: pytest.MonkeyPatc
     found = collapse(Toy(), SMALL, seeds=3)
     assert found.blocked == {1: "generation 2: ZeroDivisionError: the model burst"}
     assert [len(chain) for chain in found.chains.values()] == [3, 1, 3] and found.table("entropy").shape == (2, 3)
+
+
+def test_chains_in_processes_of_their_own_leave_the_same_bytes(tmp_path: Path) -> None:
+    collapse(Toy(), SMALL, seeds=3, out=tmp_path / "here")
+    found = collapse(Toy(), SMALL, seeds=3, out=tmp_path / "spread", workers=2)
+    assert _bytes(tmp_path / "spread") == _bytes(tmp_path / "here") and sorted(found.chains) == [0, 1, 2] and not found.blocked
+
+
+def test_a_chain_that_breaks_in_its_process_is_told_as_one_that_breaks_here(tmp_path: Path) -> None:
+    starved = replace(SMALL, relabel="frozen", keep=1.0)
+    found = collapse(Toy(), starved, seeds=2, out=tmp_path / "spread", workers=2)
+    assert found.blocked == collapse(Toy(), starved, seeds=2, out=tmp_path / "here").blocked and "kept" in found.blocked[1]
+    assert _bytes(tmp_path / "spread") == _bytes(tmp_path / "here")
+
+
+def test_damage_that_a_process_finds_is_told_as_here(tmp_path: Path) -> None:
+    collapse(Toy(), SMALL, seeds=1, out=tmp_path)
+    (tmp_path / "chain-000" / "generation-002.npz").write_bytes(b"")
+    with pytest.raises(StoreError, match="missing or damaged") as told:
+        collapse(Toy(), SMALL, seeds=1, out=tmp_path, workers=1)
+    assert "roll back" in told.value.fix
+    with pytest.raises(SettingError, match="leave what they make in a folder"):
+        collapse(Toy(), SMALL, seeds=1, workers=1)
 
 
 def test_another_loop_or_a_damaged_file_is_refused(tmp_path: Path) -> None:

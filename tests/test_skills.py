@@ -25,7 +25,8 @@ from mitate.studies.skills_planning import CONTROLS, Skills, drawings, lessons, 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own ways
 
 SMALL = Skills(
-    skills=("single", "counting"), prompts=6, tested=2, steps=2, rank=2, batch=4, keep="best:0.5", sample_steps=1, merges=("mean",),
+    skills=("single", "counting"), prompts=6, tested=2, steps=2, rank=2, batch=4, keep="best:0.5", sample_steps=1, merges=("mean", "searched"), searched=2,
+    budget=4,
     controls=("pooled-weaker", "sequential", "best-of"),
 )  # fmt: skip
 
@@ -103,7 +104,7 @@ def test_a_study_measures_every_model_and_goes_on_where_it_was(tmp_path: Path) -
     choices = [json.loads(line) for line in (run.folder / "choices.jsonl").read_text().splitlines()]
     assert len(choices) == 12 and all(row["kept"] or "best:0.5" in row["reason"] for row in choices)
     jobs = [json.loads(line) for line in (run.folder / "jobs.jsonl").read_text().splitlines()]
-    assert {job["verb"] for job in jobs} == {"fit", "paint"} and not all(job["reused"] for job in jobs)
+    assert {job["verb"] for job in jobs} == {"fit", "paint", "judge"} and not all(job["reused"] for job in jobs)
 
     (run.folder / "skills.json").unlink()  # as after a kill
     (run.folder / "models" / "merge.mean-r0.safetensors").write_bytes(b"half a file")

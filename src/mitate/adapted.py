@@ -55,6 +55,7 @@ class Lora:
     template: str = ""
     dropout: float = 0.1  # with captions: the share of them left empty
     clip: float = 1.0  # with captions: the largest norm of the gradient; 0 for none
+    text_encoder: bool = False  # with captions: the text encoders learn too
 
 
 def adapt(
@@ -80,8 +81,10 @@ def adapt(
     model, place = (base, dict[str, Any]()) if isinstance(base, str) else (base.name, {"device": base.place.device, "precision": base.place.precision})
     if isinstance(how, Lora) and train.captions is not None and not how.template:
         return _expert(model, train, how, place, seed=seed, name=name, store=store, progress=progress)
+    if isinstance(how, Lora) and how.text_encoder:
+        raise SettingError("The text encoders learn from captions alone.", fix="write one for each image into metadata.jsonl, or leave text_encoder out")
     style = "lora" if isinstance(how, Lora) else "each-class" if how.each_class else "learnt"
-    settings: dict[str, Any] = {key: value for key, value in vars(how).items() if key not in ("each_class", "dropout", "clip")}
+    settings: dict[str, Any] = {key: value for key, value in vars(how).items() if key not in ("each_class", "dropout", "clip", "text_encoder")}
     kind = TextToImage.of(model, train.classes, style=style, **settings, **place)
     return fit(kind, train, seed=seed, size=kind.opened.size, name=name, store=store, progress=progress)
 
@@ -99,7 +102,7 @@ def _expert(
     parts = captioned_parts(images, seed=seed)
     kind = expert_on(
         model, Place(**place), sentences=parts["train"].classes, steps=how.steps, batch=how.batch, rate=how.rate / 0.15 * 1e-3, rank=how.rank,
-        dropout=how.dropout, clip=how.clip,
+        dropout=how.dropout, clip=how.clip, text_encoder=how.text_encoder,
     )  # fmt: skip
     kind.opened.check(kind.sentences, kind.opened.settled(kind.how))
     digests = {role: keep_images(store, part, size=kind.opened.size, channels=3) for role, part in parts.items()}

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mitate.engine import Workers, how_many
 from mitate.errors import SettingError
 from mitate.images import ImageSet
 from mitate.recipe import DEFAULT_ARMS
-from mitate.runtime import cores
 from mitate.score import Assessment
 from mitate.store import Store
 from mitate.studies.assess import assess as assess_sets
@@ -54,7 +54,7 @@ def pilot(
     label_price: float | None = None,
     machine_price: float | None = None,
     currency: str = "",
-    workers: int | None = None,
+    workers: Workers = None,
     store: Store | None = None,
 ) -> Plan:
     """A planned pilot: images read and checked, speed probed, every integer fixed. Nothing has run; see `plan.cost()`.
@@ -69,7 +69,7 @@ def pilot(
         backbone=backbone, budget=budget, size=size, synthetic_per_class=synthetic_per_class, replicates=replicates, steps=steps, curve=curve, seed=seed,
     )  # fmt: skip
     prices = Prices(label_price, machine_price, currency)
-    plan = plan_pilot(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))
+    plan = plan_pilot(asked, source, store=store or Store.find(), workers=how_many(workers))
     return replace(plan, prices=prices)
 
 
@@ -92,7 +92,7 @@ def volume(
     seed: int = 0,
     machine_price: float | None = None,
     currency: str = "",
-    workers: int | None = None,
+    workers: Workers = None,
     store: Store | None = None,
 ) -> VolumePlan:
     """A planned volume study: utility against number of synthetic images of each class. Nothing has run; see `plan.cost()`.
@@ -107,7 +107,7 @@ def volume(
         worthwhile=worthwhile, backbone=backbone, budget=budget, size=size, replicates=replicates, steps=steps, seed=seed,
     )  # fmt: skip
     prices = Prices(machine_price=machine_price, currency=currency)
-    return plan_volume(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers), prices=prices)
+    return plan_volume(asked, source, store=store or Store.find(), workers=how_many(workers), prices=prices)
 
 
 def compare(
@@ -130,7 +130,7 @@ def compare(
     steps: int = 300,
     size: int = 0,
     seed: int = 0,
-    workers: int | None = None,
+    workers: Workers = None,
     store: Store | None = None,
 ) -> ComparePlan:
     """A planned comparison of families of generators at several numbers of real images. Nothing has run; see `plan.cost()`.
@@ -145,7 +145,7 @@ def compare(
         weights=dict(weights or {}), epsilon=epsilon, past_the_gate=past_the_gate, options=tuple(options), features=features,
         synthetic_per_class=synthetic_per_class, steps=steps, size=size, seed=seed,
     )  # fmt: skip
-    return plan_compare(asked, source, store=store or Store.find(), workers=cores() if workers is None else max(1, workers))
+    return plan_compare(asked, source, store=store or Store.find(), workers=how_many(workers))
 
 
 def assess(
@@ -162,7 +162,7 @@ def assess(
     steps: int = 300,
     shadows: int = 0,
     seed: int = 0,
-    workers: int | None = None,
+    workers: Workers = None,
     store: Store | None = None,
 ) -> Assessment:
     """What a set of synthetic images is worth on six axes and in style; computed once, then read from the store.
@@ -230,7 +230,7 @@ def audit(
     return audit_kind(kind, images, canaries=canaries, seed=seed, size=size, store=store, progress=progress)
 
 
-def run(plan: Plan | VolumePlan | ComparePlan, folder: str | Path, *, workers: int | None = None) -> Run:
+def run(plan: Plan | VolumePlan | ComparePlan, folder: str | Path, *, workers: Workers = None) -> Run:
     """Run a planned study into `folder`. The same call again resumes; a finished run is returned at once."""
     if isinstance(plan, VolumePlan):
         return run_volume(plan, Path(folder), workers=workers)
@@ -247,10 +247,12 @@ def report(
     label_price: float | None = None,
     machine_price: float | None = None,
     currency: str = "",
+    beside: Sequence[str | Path] = (),
 ) -> Path:
     """Write the report of a run as one HTML file (`report.html`, or `report.ja.html` with lang="ja") and return its path.
 
     With prices the money of the run is told anew first; nothing is computed. An assessment has no folder, so its report needs `out`.
+    beside: folders of other loops that a folder of loops is compared with.
     """
     from mitate.report.html import write_prices, write_report
 
@@ -263,7 +265,7 @@ def report(
     run = run if isinstance(run, Run) else Run(Path(run))
     if (prices := Prices(label_price, machine_price, currency)).given:
         write_prices(run, prices)
-    return write_report(run, lang=lang, out=Path(out) if out is not None else None)
+    return write_report(run, lang=lang, out=Path(out) if out is not None else None, beside=[Path(one) for one in beside])
 
 
 def _source(data: Source | None, train: ImageSet | None, test: ImageSet | None) -> Source:

@@ -320,14 +320,15 @@ def audit(kind: str, images: str, options: tuple[str, ...], canaries: int, size:
 @click.option("--label-price", type=float, help="Money for one more real labelled image: the run's money is told anew, nothing is computed.")
 @click.option("--machine-price", type=float, help="Money for one hour of one worker.")
 @click.option("--currency", help="Of the prices, like EUR.")
-def report(run: Path, lang: str, out: Path | None, **given: Any) -> None:
-    """Write the report of the run folder RUN again, in English or Japanese, or with other prices."""
+@click.option("--beside", type=click.Path(path_type=Path), multiple=True, help="Of loops: another folder, same ground and n, to compare with; several times.")
+def report(run: Path, lang: str, out: Path | None, beside: tuple[Path, ...], **given: Any) -> None:
+    """Write the report of the run folder RUN again, in English or Japanese, or with other prices; of loops, also beside others."""
     from mitate.report.html import write_prices, write_report
     from mitate.study import Run
 
     if any(v is not None for v in given.values()):
         write_prices(Run(run), prices_asked(None, given))
-    click.echo(str(write_report(Run(run), lang=lang, out=out)))
+    click.echo(str(write_report(Run(run), lang=lang, out=out, beside=beside)))
 
 
 @app.command()
@@ -395,7 +396,10 @@ def clean(everything: bool) -> None:
     store, keep = Store.find(), set()
     for path in sorted(Path("runs").glob("*/jobs.jsonl")) if Path("runs").is_dir() and not everything else []:
         for line in path.read_text().splitlines():
-            facts = json.loads(line)
+            try:
+                facts = json.loads(line)
+            except ValueError:  # half a line, of a run that was killed as it wrote
+                continue
             keep |= {facts["digest"], *facts["inputs"].values()}
     for digest in store.refs().values():
         if (entry := store.get(digest)) is not None:

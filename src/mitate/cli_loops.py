@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,64 +12,93 @@ import click
 
 from mitate import cli_options as shared
 from mitate.errors import SettingError
+from mitate.progress import Line, clock
 
-SHOWN = ("variance", "within_variance", "alignment", "entropy", "distinct", "tail", "utility", "caption_tv", "image_w2")
+SHOWN = (
+    "variance", "within_variance", "kernel_distance", "precision", "recall", "coverage", "alignment", "entropy", "distinct", "tail", "utility", "caption_tv",
+    "image_w2",
+)  # fmt: skip
+DEAR = 2.0  # seconds of a generation from which its cost is told
 
 
 @click.command()
 @click.argument("ground", required=False)
 @shared.run_folder
-@click.option("--setting", default="both", show_default=True, help="images (self-consuming image model), captions (self-consuming captioner) or both.")
+@click.option(
+    "--agents",
+    default="",
+    help="On a folder: vae, gan, diffusion, gaussian, each with a classifier; on sentences: lab, MODEL+CAPTIONER, MODEL:t2i, "
+    "CAPTIONER:captioner.  [default: vae, of lab its own models]",
+)
+@click.option("--setting", help="images (self-consuming image model), captions (self-consuming captioner) or both.  [default: what the agents are]")
 @click.option("--policy", default="replace", show_default=True, help="replace, accumulate, budget, fresh:SHARE, or real (no recursion: the floor).")
-@click.option("--agents-count", "agents", default="1x1", show_default=True, metavar="MxN", help="Captioners x generators.")
+@click.option("--agents-count", "count", default="1x1", show_default=True, metavar="MxN", help="Captioners x generators.")
 @click.option("--frozen", default="0x0", show_default=True, metavar="MxN", help="Of them, those that learn from real pairs alone.")
-@click.option("--start", default="continue", show_default=True, help="continue from the last generation, or from the base.")
+@click.option("--start", default="continue", show_default=True, help="continue from the last generation, or from the base, as a folder's generators always do.")
 @click.option("--relabel", default="none", show_default=True, help="none, frozen (captions), frozen-images.")
 @click.option("--keep", type=float, default=0.0, help="Confidence below which a frozen captioner's caption goes to a person.  [default: 0, none]")
 @click.option("--human", type=int, default=0, show_default=True, help="Captions by people in a generation; what is beyond is dropped.")
-@click.option("--decode", default="", metavar="DIALS", help="Of both sides, like samples=4,search=1,depth=50,temperature=1.")
+@click.option("--decode", default="", metavar="DIALS", help="Of both sides, like samples=4,search=1,depth=8,temperature=1.  [default depth: the models' own]")
 @click.option("--decode-images", default="", metavar="DIALS", help="Of images alone.")
 @click.option("--decode-captions", default="", metavar="DIALS", help="Of captions alone.")
-@click.option("--n", type=int, default=200, show_default=True, help="Pairs of an agent in a generation.")
+@click.option("--n", type=int, help="Pairs of an agent in a generation.  [default: 200, of sentences 96]")
 @click.option("--generations", type=int, default=6, show_default=True)
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Chains, each a replicate.")
+@click.option("--engine", help="here, local or local:N: chains beside each other, each in a process.  [default: local with --out, but of toy here]")
 @click.option(
-    "-o", "options", multiple=True, metavar="NAME=VALUE", help="Of the toy world: kinds, wordings, dims, spread, radius, skew, tail, step, bias, mixed."
+    "-o",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of a folder: size, seed, features, classifier_steps, and any setting of the generator (steps, width, ...). "
+    "Of toy: kinds, wordings, dims, spread, radius, skew, tail, step, bias, mixed. Of sentences: rank, steps, rate, guidance, ...",
 )
 def collapse(
-    ground: str | None, out: Path | None, agents: str, frozen: str, decode: str, decode_images: str, decode_captions: str, seeds: int,
-    options: tuple[str, ...], **told: Any,
+    ground: str | None, out: Path | None, agents: str, setting: str | None, count: str, frozen: str, decode: str, decode_images: str, decode_captions: str,
+    n: int | None, seeds: int, engine: str | None, options: tuple[str, ...], **told: Any,
 ) -> None:  # fmt: skip
-    """What becomes of models that train on what they made? GROUND is toy: Gaussian images and multinomial captions, whose truth is known.
+    """What becomes of models that train on what they made?
+
+    GROUND is a folder of labelled images, lab (scenes with sentences), or toy: Gaussian images and multinomial captions, whose truth is known.
 
     One table row a generation; generation 1 has learnt from real pairs and is the floor. The same command with the same --out goes on after a kill.
     """
-    from mitate.loops.loop import Loop
-    from mitate.loops.loop import collapse as run
-    from mitate.progress import Line
+    from mitate.loops import grounds
+    from mitate.loops.chains import collapse as run
 
     if ground is None:
-        raise SettingError("It is not said what is looped.", fix="mitate collapse toy")
-    captioners, generators = _pair(agents, "--agents-count")
+        raise SettingError("It is not said what is looped.", fix="mitate collapse toy, or mitate collapse FOLDER --agents vae")
+    captioners, generators = _pair(count, "--agents-count")
     frozen_captioners, frozen_generators = _pair(frozen, "--frozen")
-    loop = Loop(
-        captioners=captioners, generators=generators, frozen_captioners=frozen_captioners, frozen_generators=frozen_generators,
-        images=_decode(decode, decode_images), captions=_decode(decode, decode_captions), **told,
+    named = grounds.named(ground, agents, options)
+    if setting is not None and named.setting not in ("both", setting):
+        raise SettingError(f"{agents} has nothing to do in the setting {setting}.", fix=f"give --setting {named.setting}, or both agents: MODEL+CAPTIONER")
+    usual = grounds.usual(named.ground)
+    loop = dataclasses.replace(
+        usual, setting=setting or named.setting, captioners=captioners, generators=generators, frozen_captioners=frozen_captioners,
+        frozen_generators=frozen_generators, images=_decode(usual.images, decode, decode_images), captions=_decode(usual.captions, decode, decode_captions),
+        n=usual.n if n is None else n, **told,
     )  # fmt: skip
-    line = Line(1.0, title="collapse")
-    found = run(_ground(ground, options), loop, seeds=seeds, out=out, progress=line)
+    for note in grounds.notes(named.ground, loop):
+        click.echo(note, err=True)
+    line = _Paced("collapse")
+    found = run(named.ground, loop, seeds=seeds, out=out, workers=_workers(engine, ground, seeds, out), progress=line)
     line.close()
     for seed, why in found.blocked.items():
         click.echo(f"chain {seed} is blocked: {why}", err=True)
     _print(found)
     if out is not None:
-        click.echo(f"{out / 'loop.jsonl'}: {len(found.lines)} generations of {len(found.chains)} chains")
+        click.echo(f"{out / 'loop.jsonl'}: {len(found.lines)} generations of {len(found.chains)} chains; mitate report {out} writes its page")
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--follow", is_flag=True, help="Wait for more lines until every chain is whole.")
-@click.option("--null", type=click.Path(path_type=Path), help="Folder with the loop.jsonl of loops that do not recurse.  [default: made anew]")
+@click.option(
+    "--null",
+    type=click.Path(path_type=Path),
+    help="Folder with the loop.jsonl of loops that do not recurse.  [default: made, 199 of toy, else the fewest that the rate allows, kept in RUN/null]",
+)
 @click.option("--rate", type=float, default=0.05, show_default=True, help="False alarms in a run, not in a look.")
 @click.option("--low", "lows", multiple=True, metavar="INDICATOR=VALUE", help="STOP at once below this, like tail=0.1 (outside the rate).")
 @click.option("--every", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between two looks at the file.")
@@ -79,11 +110,10 @@ def monitor(run: Path | None, follow: bool, null: Path | None, rate: float, lows
     """
     from mitate.loops.alarm import STOP
     from mitate.loops.watch import monitor_of, states
-    from mitate.progress import Line
 
     if run is None:
         raise SettingError("It is not said which run.", fix="mitate monitor runs/loop")
-    line = Line(1.0, title="null runs")
+    line = _Paced("null runs")
     alarm = monitor_of(run, rate=rate, null=null, lows=dict(_low(text) for text in lows), progress=line)
     line.close()
     click.echo(f"{len(alarm.names)} indicators; false alarms in at most {alarm.rate:g} of runs of {alarm.looks} generations ({alarm.runs} null runs)")
@@ -101,17 +131,40 @@ def monitor(run: Path | None, follow: bool, null: Path | None, rate: float, lows
         raise SystemExit(1)
 
 
-def _ground(name: str, options: tuple[str, ...]) -> Any:
-    import dataclasses
+class _Paced:
+    """A line of progress that tells the cost of what is left once one generation is made, where it is dear. What lay on the disk before does not count."""
 
-    from mitate.loops.toy import Toy, World
-    from mitate.loops.watch import ground_of
-    from mitate.settings import from_text
+    def __init__(self, title: str) -> None:
+        self.title, self.before = title, 0
+        self.started = time.monotonic()
+        self.line: Line | None = None
 
-    ground_of(name, {})
-    own = {f.name for f in dataclasses.fields(Toy)} - {"world"}
-    of_toy = [o for o in options if o.partition("=")[0] in own]
-    return dataclasses.replace(from_text(Toy, of_toy, where="toy"), world=from_text(World, [o for o in options if o not in of_toy], where="toy"))
+    def step(self, done: int, total: int, note: str = "") -> None:
+        if self.line is None:
+            spent, self.before = time.monotonic() - self.started, done - 1
+            left = total - done
+            if spent >= DEAR and left:
+                click.echo(
+                    f"{self.title}: {note} took {clock(spent)}, with what is made once; {left} generations are left, at most {clock(left * spent)}", err=True
+                )
+            self.line = Line(1.0, title=self.title)
+        self.line.step(done - self.before, total - self.before, note)
+
+    def close(self) -> None:
+        if self.line is not None:
+            self.line.close()
+
+
+def _workers(engine: str | None, ground: str, seeds: int, out: Path | None) -> int:
+    """Processes for chains; 0 for this one."""
+    from mitate.engine import Cluster, parse_engine
+    from mitate.loops.grounds import CHEAP
+    from mitate.runtime import cores
+
+    workers = parse_engine(engine) if engine is not None else 0 if out is None or ground in CHEAP else None
+    if isinstance(workers, Cluster):
+        raise SettingError("Chains of a loop run on one machine.", fix="give --engine here, local or local:N")
+    return min(seeds, cores() if workers is None else workers)
 
 
 def _pair(text: str, option: str) -> tuple[int, int]:
@@ -121,12 +174,13 @@ def _pair(text: str, option: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _decode(*texts: str) -> Any:
-    """Dials from texts, the last word wins."""
+def _decode(usual: Any, *texts: str) -> Any:
+    """Dials from texts over the usual ones, the last word wins."""
     from mitate.loops.agents import Decode
-    from mitate.settings import from_text
+    from mitate.settings import from_text, plain
 
-    return from_text(Decode, [part for text in texts for part in text.split(",") if part], where="--decode")
+    before = [f"{name}={value}" for name, value in plain(usual).items()]
+    return from_text(Decode, [*before, *(part for text in texts for part in text.split(",") if part)], where="--decode")
 
 
 def _low(text: str) -> tuple[str, float]:

@@ -23,7 +23,7 @@ seed = click.option("--seed", type=int, help="Seed of everything.  [default: 0]"
 cost = click.option("--cost", is_flag=True, help="Print what it would take and could show, and stop.")
 running = together(
     click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the report."),
-    click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes)."),
+    click.option("--engine", default="local", show_default=True, help="here, local or local:N (worker processes); ray or ray://HOST:PORT (a cluster)."),
 )
 
 

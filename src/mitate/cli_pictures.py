@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, for prompts.")
 @click.option("--precision", default="float32", show_default=True, help="float32, bfloat16, float16, for prompts.")
 @click.option("--saving", default="", help="Save memory, for prompts: slices, offload.")
-@click.option("--engine", default="local", show_default=True, help="For prompts: here, local or local:N (worker processes, each with the model).")
+@click.option("--engine", default="local", show_default=True, help="For prompts: here, local, local:N (each worker has the model), ray or ray://HOST:PORT.")
 def generate(
     name: str, per_class: int | None, classes: str | None, template: str, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int,
     diversity: float | None, blocked: Path | None, device: str, precision: str, saving: str, engine: str, **how: Any,
@@ -112,11 +112,14 @@ def style(base: str, images: str, name: str, file: Path | None, seed: int, devic
 @adapt.command()
 @_adapting
 @click.option("--rank", type=click.IntRange(min=1), default=4, show_default=True, help="Of the changes.")
-def lora(base: str, images: str, name: str, file: Path | None, seed: int, device: str, precision: str, **how: Any) -> None:
+@click.option("-o", "options", multiple=True, metavar="NAME=VALUE", help="With captions: text_encoder=true (learns too), dropout=0.1, clip=1.")
+def lora(base: str, images: str, name: str, file: Path | None, seed: int, device: str, precision: str, options: tuple[str, ...], **how: Any) -> None:
     """Low-rank changes of the model's attention, by the same loss."""
     from mitate.adapted import Lora
+    from mitate.settings import from_text
 
-    _adapt(base, images, name, file, seed, (device, precision), Lora(**how))
+    told, named = from_text(Lora, options, where="adapt lora"), {option.partition("=")[0] for option in options}
+    _adapt(base, images, name, file, seed, (device, precision), Lora(**{**how, **{key: getattr(told, key) for key in named}}))
 
 
 @adapt.command()

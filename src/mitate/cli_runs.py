@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mitate.errors import SettingError
+
+if TYPE_CHECKING:
+    from mitate.engine import Workers
 
 EXIT = {"go": 0, "stop": 10, "more evidence": 11}  # with --exit-code
 
@@ -99,10 +102,9 @@ def skills(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool) 
     _tell(run, lang=lang, exit_code=False)
 
 
-def _around(out: Path | None, engine: str) -> tuple[int | None, dict[str, Any]]:
+def _around(out: Path | None, engine: str) -> tuple[Workers, dict[str, Any]]:
     """The workers, and what a study is planned with beside its question: the store, how many work, and the study that `out` already holds."""
-    from mitate.engine import parse_engine
-    from mitate.runtime import cores
+    from mitate.engine import how_many, parse_engine
     from mitate.store import Store
     from mitate.studies.pilot import check_place
     from mitate.study import Run
@@ -111,7 +113,7 @@ def _around(out: Path | None, engine: str) -> tuple[int | None, dict[str, Any]]:
     if out is not None:
         check_place(out)
     existing = Run(out).study if out is not None and (out / "study.json").is_file() else None
-    return workers, {"store": Store.find(), "workers": cores() if workers is None else max(1, workers), "existing": existing}
+    return workers, {"store": Store.find(), "workers": how_many(workers), "existing": existing}
 
 
 def _place(plan: Any, out: Path | None, *, cost: bool) -> Path | None:

@@ -1,21 +1,25 @@
-"""Runs jobs: in this process, or on local workers. Same jobs, same bytes, whichever and however many.
+"""Runs jobs: in this process, on local workers, or on a Ray cluster. Same jobs, same bytes, whichever and however many.
 
-A worker is a process of its own (`python -m mitate.engine STORE`) that takes one job a line on its standard input and answers with
-one line, so a study can be run from any script, and a worker ends when the process that started it does, however it ends.
+One loop (`Engine.run`) says which job is next; an `Executor` is a way to run one. A local worker is a process of its own
+(`python -m mitate.engine STORE`) that takes one job a line on its standard input and answers with one line, so a study can be run from
+any script, and a worker ends when the process that started it does, however it ends. The cluster is in `cluster`.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from queue import LifoQueue
-from typing import Any
+from typing import Any, Protocol
 
 from mitate.errors import DataError, JobError, MissingExtra, MitateError, SettingError, StoreError
 from mitate.runtime import cores, die_with_parent
@@ -25,85 +29,202 @@ from mitate.study import Job
 
 ERRORS = {kind.__name__: kind for kind in (DataError, SettingError, MissingExtra, StoreError, JobError)}
 PREFIX = "mitate:"  # of a worker's answer; anything else on its output is some library talking
+ENGINES = "here, local, local:N, ray, ray://HOST:PORT or ray:HOST:PORT"
+Done = Callable[[Job, Entry, bool], None]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that runs already. address: `ray://HOST:PORT` or `HOST:PORT`; "" is that of RAY_ADDRESS, else the one of this machine."""
+
+    address: str = ""
+
+
+Workers = int | Cluster | None  # where jobs run: so many processes (0: in this one; None: a process a core), or a cluster
+
+
+class Executor(Protocol):
+    """A way to run jobs, several at once. What a job needs is in the store when it is started."""
+
+    def room(self) -> int:
+        """How many more jobs may be started now."""
+        ...
+
+    def start(self, job: Job) -> None: ...
+
+    def ended(self) -> list[tuple[Job, Exception | None]]:
+        """Waits until a job has ended. Every one that has, and its error."""
+        ...
+
+    def stop(self) -> None:
+        """Ends what still runs."""
+        ...
 
 
 class Engine:
-    """Runs jobs on a store with `workers` processes; 0 runs them here. Use it as a context manager."""
+    """Runs jobs on a store, where `workers` says. Use it as a context manager."""
 
-    def __init__(self, store: Store, *, workers: int | None = None) -> None:
+    def __init__(self, store: Store, *, workers: Workers = None) -> None:
         self.store = store
-        self.workers = cores() if workers is None else workers
-        self._all = [_Worker(store) for _ in range(self.workers)]  # their processes start with their first job
-        self._idle: LifoQueue[_Worker] = LifoQueue()  # last in, first out: one that runs already is taken before one that would have to start
-        for worker in self._all:
-            self._idle.put(worker)
-        # One pool for the engine's whole life: Linux ends a worker when the *thread* that started it ends (see die_with_parent).
-        self._pool = ThreadPoolExecutor(max(1, self.workers))
+        self._where = workers
+        self._executor: Executor | None = None
 
     def __enter__(self) -> Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._all:
-            worker.stop()
-        self._pool.shutdown()
+        if self._executor is not None:
+            self._executor.stop()
 
-    def run(self, jobs: Iterable[Job], *, done: Callable[[Job, Entry, bool], None] | None = None) -> dict[Job, Entry]:
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once; 0 where they run in this process."""
+        return 0 if self._where == 0 else how_many(self._where)
+
+    def run(self, jobs: Iterable[Job], *, done: Done | None = None) -> dict[Job, Entry]:
         """Results of `jobs` and of everything they need. `done(job, entry, reused)` is told of each, in this thread.
 
         The first job that fails ends the run with its error, after the jobs under way have come to their end; finished jobs are kept.
         """
-        order = in_order(jobs)
         results: dict[Job, Entry] = {}
-        waiting: list[Job] = []
-        for job in order:
-            if (entry := self.store.get(job.asked)) is not None:
-                results[job] = entry
-                if done:
-                    done(job, entry, True)
+        missing: dict[str, list[Job]] = {}  # equal jobs together: the first of them runs
+
+        def tell(job: Job, entry: Entry, reused: bool) -> None:
+            results[job] = entry
+            if done:
+                done(job, entry, reused)
+
+        for job in in_order(jobs):
+            if (entry := self.store.get(job.digest)) is not None:
+                tell(job, entry, True)
             else:
-                waiting.append(job)
-        unique: dict[str, Job] = {}
-        for job in waiting:
-            unique.setdefault(job.digest, job)
-        if self.workers == 0:
-            self._here(list(unique.values()), waiting, results, done)
-        else:
-            self._spread(list(unique.values()), waiting, results, done)
+                missing.setdefault(job.digest, []).append(job)
+
+        def made(job: Job) -> MitateError | None:
+            entry = self.store.get(job.digest)
+            if entry is None:
+                return StoreError(f"The result of {job.name} vanished.", fix="run the same command again")
+            for twin in missing[job.digest]:
+                tell(twin, entry, twin is not job)
+            return None
+
+        if missing:
+            self._executor = self._executor or self._employ()
+            _work(self._executor, _Queue([twins[0] for twins in missing.values()]), made)
         return results
 
-    def _here(self, todo: list[Job], waiting: list[Job], results: dict[Job, Entry], done: Callable[[Job, Entry, bool], None] | None) -> None:
+    def _employ(self) -> Executor:
+        if isinstance(self._where, Cluster):
+            from mitate.cluster import OnRay
+
+            return OnRay(self.store, self._where)
+        return _Here(self.store) if self._where == 0 else _Local(self.store, how_many(self._where))
+
+
+def _work(executor: Executor, queue: _Queue, made: Callable[[Job], Exception | None]) -> None:
+    """Every job of the queue; `made` is told of each that has ended well, and says what is wrong with its result."""
+    running, failure = 0, None
+    while (queue and failure is None) or running:
+        while failure is None and queue and executor.room() > 0:
+            executor.start(queue.take())
+            running += 1
+        for job, wrong in executor.ended():
+            running -= 1
+            if (wrong := wrong or made(job)) is None:
+                queue.ended(job)
+            failure = failure or wrong
+    if failure is not None:
+        raise failure
+
+
+class _Queue:
+    """Jobs in order, needs first; one can be taken when all that it needs has ended. True while one can."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+        self._number = {job.digest: i for i, job in enumerate(jobs)}
+        self._open: list[int] = []  # how many of its needs have not ended
+        self._after: list[list[int]] = [[] for _ in jobs]
+        for i, job in enumerate(jobs):
+            names = {need if isinstance(need, str) else need.digest for need in job.inputs.values()}
+            needs = [self._number[name] for name in names if name in self._number]
+            self._open.append(len(needs))
+            for need in needs:
+                self._after[need].append(i)
+        self._ready = [i for i, count in enumerate(self._open) if count == 0]
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def take(self) -> Job:
+        return self._jobs[heapq.heappop(self._ready)]
+
+    def ended(self, job: Job) -> None:
+        for i in self._after[self._number[job.digest]]:
+            self._open[i] -= 1
+            if self._open[i] == 0:
+                heapq.heappush(self._ready, i)
+
+
+# in this process and on local workers ---------------------------------------------------------------------------------
+
+
+class _Here:
+    """One job at a time, in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next: Job | None = None
+
+    def room(self) -> int:
+        return int(self._next is None)
+
+    def start(self, job: Job) -> None:
+        self._next = job
+
+    def ended(self) -> list[tuple[Job, Exception | None]]:
         from mitate.verbs import perform
 
-        for job in todo:
-            entry = perform(self.store, job.asked)
-            _finish(job, entry, waiting, results, done)
+        job, self._next = self._next, None
+        assert job is not None
+        try:
+            perform(self._store, job.asked)
+        except MitateError as wrong:
+            return [(job, wrong)]
+        return [(job, None)]
 
-    def _spread(self, todo: list[Job], waiting: list[Job], results: dict[Job, Entry], done: Callable[[Job, Entry, bool], None] | None) -> None:
-        running: dict[Future[None], Job] = {}
-        failure: BaseException | None = None
-        missing = {job.digest for job in todo}
-        while (todo and failure is None) or running:
-            ready = [] if failure else [job for job in todo if not (missing & set(job.asked.inputs.values()))]
-            for job in ready[: self.workers - len(running)]:
-                todo.remove(job)
-                running[self._pool.submit(self._remote, job)] = job
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                job = running.pop(future)
-                if (wrong := future.exception()) is not None:
-                    failure = failure or wrong
-                    continue
-                entry = self.store.get(job.digest)
-                if entry is None:
-                    failure = failure or StoreError(f"The result of {job.name} vanished.", fix="run the same command again")
-                    continue
-                missing.discard(job.digest)
-                _finish(job, entry, waiting, results, done)
-        if failure is not None:
-            raise failure
+    def stop(self) -> None:
+        pass
 
-    def _remote(self, job: Job) -> None:
+
+class _Local:
+    """`count` processes of this machine."""
+
+    def __init__(self, store: Store, count: int) -> None:
+        self._all = [_Worker(store) for _ in range(count)]  # their processes start with their first job
+        self._idle: LifoQueue[_Worker] = LifoQueue()  # last in, first out: one that runs already is taken before one that would have to start
+        for worker in self._all:
+            self._idle.put(worker)
+        # One pool for the executor's whole life: Linux ends a worker when the *thread* that started it ends (see die_with_parent).
+        self._pool = ThreadPoolExecutor(count)
+        self._running: dict[Future[None], Job] = {}
+
+    def room(self) -> int:
+        return len(self._all) - len(self._running)
+
+    def start(self, job: Job) -> None:
+        self._running[self._pool.submit(self._ask, job)] = job
+
+    def ended(self) -> list[tuple[Job, Exception | None]]:
+        futures, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        return [(self._running.pop(future), future.exception()) for future in futures]  # type: ignore[misc]
+
+    def stop(self) -> None:
+        for worker in self._all:
+            worker.stop()
+        self._pool.shutdown()
+
+    def _ask(self, job: Job) -> None:
         worker = self._idle.get()
         try:
             worker.ask(job)
@@ -134,10 +255,7 @@ class _Worker:
                     f"The worker of {job.name} ended without an answer (exit code {code}; -9 is often too little memory).",
                     fix="run the same command again, with fewer workers (--engine local:1)",
                 )
-        answer = json.loads(line.removeprefix(PREFIX))
-        if "error" in answer:
-            kind = ERRORS.get(answer["error"], JobError)
-            raise kind(f"{job.name}: {answer['message']}", fix=answer["fix"])
+        check_answer(job.name, json.loads(line.removeprefix(PREFIX)))
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -158,16 +276,27 @@ class _Worker:
         )
 
 
-def parse_engine(text: str) -> int | None:
-    """`--engine` as typed: `local` (a worker a core), `local:N`, or `here`. Returns the number of workers, None for all cores."""
-    if text == "local":
-        return None
-    if text == "here":
-        return 0
-    name, _, count = text.partition(":")
-    if name == "local" and count.isdecimal() and int(count) > 0:
-        return int(count)
-    raise SettingError(f"There is no engine {text!r}.", fix="choose here, local or local:N")
+def parse_engine(text: str) -> Workers:
+    """`--engine` as typed: `here`, `local` (a worker a core), `local:N`, `ray`, `ray://HOST:PORT` or `ray:HOST:PORT`."""
+    name, _, rest = text.partition(":")
+    if text in ("here", "local"):
+        return 0 if text == "here" else None
+    if name == "local" and rest.isascii() and rest.isdecimal() and int(rest) > 0:
+        return int(rest)
+    if text == "ray":
+        return Cluster()
+    if name == "ray" and re.fullmatch(r"(//)?[\w.-]+:\d{1,5}", rest, re.ASCII):
+        return Cluster(text if rest.startswith("//") else rest)
+    raise SettingError(f"There is no engine {text!r}.", fix=f"choose {ENGINES}")
+
+
+def how_many(workers: Workers) -> int:
+    """How many jobs run at once, 1 or more. A cluster is asked how many cores it has."""
+    if isinstance(workers, Cluster):
+        from mitate.cluster import count_cores
+
+        return count_cores(workers)
+    return cores() if workers is None else max(1, workers)
 
 
 def in_order(jobs: Iterable[Job]) -> list[Job]:
@@ -186,31 +315,36 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
     return list(order.values())
 
 
-def _finish(job: Job, entry: Entry, waiting: list[Job], results: dict[Job, Entry], done: Callable[[Job, Entry, bool], None] | None) -> None:
-    for twin in waiting:
-        if twin.digest == job.digest and twin not in results:
-            results[twin] = entry
-            if done:
-                done(twin, entry, twin is not job)
+def answer_to(store: Store, asked: Asked) -> dict[str, Any]:
+    """What a worker answers when the job is done: its seconds, or its error whole."""
+    from mitate.verbs import perform
+
+    started = time.perf_counter()
+    try:
+        perform(store, asked)
+    except MitateError as wrong:
+        return told_error(wrong)
+    return {"seconds": time.perf_counter() - started}
+
+
+def told_error(wrong: MitateError) -> dict[str, Any]:
+    """An error as an answer."""
+    return {"error": type(wrong).__name__, "message": wrong.message, "fix": wrong.fix}
+
+
+def check_answer(name: str, answer: dict[str, Any]) -> None:
+    """Raise the error that a worker's answer tells, as what it was there. name: of the job."""
+    if "error" in answer:
+        raise ERRORS.get(answer["error"], JobError)(f"{name}: {answer['message']}", fix=answer["fix"])
 
 
 def _serve(root: str) -> None:
     """The worker's loop."""
     die_with_parent()
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not look like an answer
-    from mitate.verbs import perform
-
     store = Store(root)
     for line in sys.stdin:
-        facts = json.loads(line)
-        asked = Asked(**facts["asked"])
-        started = time.perf_counter()
-        answer: dict[str, Any]
-        try:
-            perform(store, asked)
-            answer = {"seconds": time.perf_counter() - started}
-        except MitateError as wrong:
-            answer = {"error": type(wrong).__name__, "message": wrong.message, "fix": wrong.fix}
+        answer = answer_to(store, Asked(**json.loads(line)["asked"]))
         answers.write(PREFIX + json.dumps(answer) + "\n")
         answers.flush()
 

@@ -93,6 +93,7 @@ class _Expert:
     digest: str
     model: str = ""
     base: str = ""
+    sentences: tuple[str, ...] = ()  # that it learnt by
 
 
 Given = Fitted | Merged | str | Path
@@ -117,7 +118,7 @@ def merge(
     if name == "lab":
         raise SettingError("The name lab is taken: it is the text-to-image model that comes with mitate.", fix="keep yours under another name")
     store, how = store or Store.find(), how or DeltaMean()
-    found, model, weights = _gathered(experts, base, store)
+    found, model, weights = gathered(experts, base, store)
     how.shares(len(found))  # SettingError where weights do not go with them
     settings = {"method": method_name(how), "settings": plain(how)}
     parents = tuple(one.digest for one in found.values())
@@ -159,7 +160,7 @@ def interference(
     """How the experts stand to each other, before they are merged: norms, cosines, sign conflicts, module by module."""
     from mitate.generators.interference import interference as measured
 
-    found, _, _ = _gathered(experts, base, store or Store.find())
+    found, _, _ = gathered(experts, base, store or Store.find())
     with torch_threads():
         return measured({label: one.updates for label, one in found.items()}, progress=progress)
 
@@ -184,7 +185,7 @@ def check_folder(folder: Path) -> None:
 # experts as they were given -------------------------------------------------------------------------------------------------
 
 
-def _gathered(experts: Mapping[str, Given] | Sequence[Given], base: Pipeline | str | None, store: Store) -> tuple[dict[str, _Expert], str, str]:
+def gathered(experts: Mapping[str, Given] | Sequence[Given], base: Pipeline | str | None, store: Store) -> tuple[dict[str, _Expert], str, str]:
     """Every expert by what it is called, and the model they stand on: its name and its digest."""
     from mitate.generators.merging import check
     from mitate.generators.text_to_image import placed
@@ -247,7 +248,21 @@ def _expert(given: Given, pipeline: Pipeline | None, store: Store) -> _Expert:
     if settings.get("kind") not in KINDS or not entry.path(LORA).is_file():
         raise SettingError(f"{given!r} is no LoRA: only those can be merged.", fix="name one that mitate adapt lora made, or a safetensors file")
     options = settings["options"]
-    return _Expert(Updates.read(entry.path(LORA)), entry.digest, options["model"], options["weights"])
+    return _Expert(Updates.read(entry.path(LORA)), entry.digest, options["model"], options["weights"], _sentences(entry, store))
+
+
+def learnt_by(given: Given, store: Store) -> tuple[str, ...]:
+    """The sentences that an expert, or the experts of a merge, learnt by, as far as the store knows: files do not tell."""
+    entry = given.entry if isinstance(given, (Fitted, Merged)) else None if _is_file(given) else _kept(str(given), store)
+    return _sentences(entry, store) if entry is not None else ()
+
+
+def _sentences(entry: Entry, store: Store) -> tuple[str, ...]:
+    asked = _asked(entry)
+    if asked["settings"].get("kind") != KIND:
+        return tuple(asked["settings"].get("options", {}).get("sentences", ()))
+    parents = [found for name in asked["inputs"].values() if (found := store.get(name)) is not None]
+    return tuple(dict.fromkeys(text for parent in parents for text in _sentences(parent, store)))
 
 
 def _layers(pipeline: Pipeline) -> int:

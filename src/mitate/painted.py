@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mitate.codec import pixel_digest
-from mitate.engine import Engine
+from mitate.engine import Cluster, Engine, Workers
 from mitate.errors import SettingError
 from mitate.generator import in_words
 from mitate.images import ArrayReader, ImageSet, Provenance
@@ -76,14 +76,14 @@ def load_captioner(name: str) -> Captioner:
 
 def paint(
     pipeline: Pipeline, prompts: Sequence[str], *, per_prompt: int = 1, seed: int = 0, learnt: Learnt | None = None, blocked: Sequence[str] = (),
-    judge: Judge | None = None, workers: int | None = None, store: Store | None = None, progress: Progress | None = None, **how: Any,
+    judge: Judge | None = None, workers: Workers = None, store: Store | None = None, progress: Progress | None = None, **how: Any,
 ) -> ImageSet:  # fmt: skip
     """`per_prompt` images of every prompt, as a set with captions and provenance and without labels; found in the store when it was painted before.
 
     Image i of a prompt follows from seed, prompt and i: neither other prompts nor how many are asked for change it, nor which worker paints it; a prompt
     that is given again has further images. Killed, the same call goes on where it was. how: steps, guidance, negative, sampler, size (`How`). learnt: words
     that prompts may hold, or a LoRA. blocked: words that no prompt may hold. judge: which images may be kept, uint8 [n, h, w, 3] to bool [n]; the others
-    are painted again, and nothing of it is kept in the store. workers: processes (default: one a core, on a processor).
+    are painted again, and nothing of it is kept in the store. workers: processes (default: one a core, on a processor), or a cluster.
     """
     from mitate.generators.learnt import Learnt
     from mitate.generators.pipelines import How, Pipeline
@@ -114,14 +114,14 @@ def paint(
 
 
 def _in_blocks(
-    pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, workers: int | None, told: Progress
+    pipeline: Pipeline, texts: Sequence[str], seeds: Sequence[int], how: How, learnt: Learnt | None, store: Store, workers: Workers, told: Progress
 ) -> tuple[np.ndarray, list[int]]:
     """The images, painted as jobs that are kept as soon as they are done, uint8 [n, h, w, 3], and the seed of each."""
     from mitate.generators.pipelines import lend
 
     jobs = jobs_of(pipeline, texts, seeds, how, learnt, store)
     there = sum(store.get(job.asked) is not None for job in jobs)
-    if len(jobs) - there < 2 or pipeline.place.device != "cpu":
+    if not isinstance(workers, Cluster) and (len(jobs) - there < 2 or pipeline.place.device != "cpu"):
         workers = 0
     elif workers is None:
         workers = max(1, min(cores(), len(jobs) - there, free_memory() // (COPIES * pipeline.bytes + OVERHEAD)))

@@ -1,4 +1,4 @@
-"""What a job can do: fit, sample, paint, pick, first, align, copies, features, train, predict, and what axes.py and leaks.py do.
+"""What a job can do: fit, sample, paint, judge, pick, first, align, copies, features, train, predict, and what axes.py and leaks.py do.
 
 Each takes stored results and makes one more.
 
@@ -379,6 +379,23 @@ def _paint(work: Work) -> dict[str, Any]:
     return _keep(work.folder, x, np.array([k for k, _ in told["rows"]], np.int64), told["sentences"], np.array(used, np.int64))
 
 
+def _judge(work: Work) -> dict[str, Any]:
+    """Verdicts on some pictures of a set, each with its sentence: score.npy, and right.npy and questions.npy of a judge that has them."""
+    from mitate.curation.dependency import from_plain
+    from mitate.curation.judges import opened_judge
+
+    told = work.settings
+    judge = opened_judge(told["judge"], from_plain(told["questions"]))
+    if judge.digest != told["weights"]:
+        raise DataError(f"The judge {told['judge']} changed while it judged.", fix="run the same command again")
+    x = np.load(work.inputs["images"].path("x.npy"), mmap_mode="r", allow_pickle=False)
+    found = judge.look(np.asarray(x[told["rows"]]), told["sentences"])
+    for name, part in (("score", found.score), ("right", found.right), ("questions", found.questions)):
+        if part is not None:
+            np.save(work.folder / f"{name}.npy", part, allow_pickle=False)
+    return {"images": len(found.score)}
+
+
 def _keep(folder: Path, x: np.ndarray, y: np.ndarray, classes: list[str], seeds: np.ndarray | None) -> dict[str, Any]:
     np.save(folder / "x.npy", x, allow_pickle=False)
     np.save(folder / "y.npy", y, allow_pickle=False)
@@ -392,6 +409,7 @@ VERBS: dict[str, Verb] = {
     "fit": Verb(_fit, 1),
     "sample": Verb(_sample, 1),
     "paint": Verb(_paint, 1),
+    "judge": Verb(_judge, 1),
     "pick": Verb(_pick, 1),
     "first": Verb(_first, 1),
     "align": Verb(_align, 1),

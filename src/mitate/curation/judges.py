@@ -2,6 +2,7 @@
 
 judge = judge_of("oracle")                       the lab's: reads the scene and asks every question of the sentence
 judge = judge_of("similarity:lab-clip")          an image-text model in the formats of transformers: CLIP's, SigLIP's, VisionTextDualEncoder
+judge = judge_of("vqa:FOLDER")                   a model that answers questions: every question of the sentence, a child of a no being a no (vqa.py)
 found = judge.look(x, sentences)                 scores, and where the judge can tell, which pictures are wholly right
 
 Pictures that one judge has chosen must be measured by another one, or by people: whoever is asked twice agrees with himself.
@@ -9,9 +10,9 @@ Pictures that one judge has chosen must be measured by another one, or by people
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,9 +23,11 @@ from mitate.settings import digest, suggest
 from mitate.store import file_digest
 
 if TYPE_CHECKING:
+    from mitate.curation.dependency import Question
     from mitate.lab.captions import Prompt
 
-KINDS = ("oracle", "similarity")
+KINDS = ("oracle", "similarity", "vqa")
+TELLING = ("oracle", "vqa")  # kinds that say what is wholly right, and do not only score
 WEIGHTS = Path(__file__).parent.parent / "weights"
 OURS = "lab-clip"
 BATCH = 64
@@ -32,14 +35,27 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """score: float64 [n], higher is better, of one judge's own scale. right: bool [n], everything that was asked is there; None where the judge cannot tell."""
+    """score: float64 [n], higher is better, of one judge's own scale. right: bool [n], everything that was asked is there; None where the judge cannot tell.
+
+    questions: int64 [n], how many were asked of each picture, where the score is the share of them answered yes; None of other scores.
+    """
 
     score: np.ndarray
     right: np.ndarray | None = None
+    questions: np.ndarray | None = None
+
+    @property
+    def micro(self) -> float | None:
+        """Share of yes of all questions of all pictures, as DSG's headline has it: a picture of many questions counts more. None of other scores."""
+        return None if self.questions is None else float((self.score * self.questions).sum() / self.questions.sum())
+
+    def rows(self, some: np.ndarray) -> Verdicts:
+        parts = [None if part is None else part[some] for part in (self.right, self.questions)]
+        return Verdicts(self.score[some], *parts)
 
 
 class Judge(Protocol):
-    """name: as `judge_of` takes it; digest: of all that its verdicts follow from."""
+    """name: as `judge_of` takes it; digest: of all that its verdicts follow from, but the questions that it was given; bytes: of its weights."""
 
     @property
     def name(self) -> str: ...
@@ -47,19 +63,46 @@ class Judge(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def bytes(self) -> int: ...
+
+    def check(self, sentences: Sequence[str]) -> None:
+        """DataError for a sentence that it cannot judge by."""
+        ...
+
     def look(self, x: np.ndarray, sentences: Sequence[str]) -> Verdicts:
         """Verdicts on uint8 [n, h, w, c] pictures, each with its sentence."""
         ...
 
 
-def judge_of(name: str) -> Judge:
-    """The judge by its name: oracle, similarity:MODEL. SettingError names the nearest."""
+def judge_of(name: str, questions: Mapping[str, Sequence[Question]] | None = None) -> Judge:
+    """The judge by its name: oracle, similarity:MODEL, vqa:MODEL. SettingError names the nearest. questions: of prompts, for vqa."""
     kind, _, model = name.partition(":")
     if kind == "oracle" and not model:
         return Oracle()
     if kind == "similarity" and model:
         return Similarity(model)
-    raise SettingError(f"There is no judge {name!r}.", fix=suggest(kind, KINDS) if kind not in KINDS else "write oracle, or similarity:FOLDER")
+    if kind == "vqa" and model:
+        from mitate.curation.vqa import Vqa
+
+        return Vqa(model, questions or {})
+    fix = suggest(kind, KINDS) if kind not in KINDS else "write oracle, similarity:FOLDER or vqa:FOLDER"
+    raise SettingError(f"There is no judge {name!r}.", fix=fix)
+
+
+def opened_judge(name: str, questions: Mapping[str, Sequence[Question]]) -> Judge:
+    """The same; one without questions of its own is opened once a process."""
+    return judge_of(name, questions) if questions else _opened(name)
+
+
+@lru_cache(maxsize=2)
+def _opened(name: str) -> Judge:
+    return judge_of(name)
+
+
+def tells(name: str) -> bool:
+    """Whether a judge of this name says what is wholly right."""
+    return name.partition(":")[0] in TELLING
 
 
 @dataclass(frozen=True)
@@ -68,18 +111,24 @@ class Oracle:
 
     name: str = "oracle"
     digest: str = "oracle"
+    bytes: int = 0
+
+    def check(self, sentences: Sequence[str]) -> None:
+        for text in dict.fromkeys(sentences):
+            understood(text)
 
     def look(self, x: np.ndarray, sentences: Sequence[str]) -> Verdicts:
         from mitate.lab.oracle import read
         from mitate.lab.questions import answers
 
-        score, right = [], []
+        score, right, counts = [], [], []
         for image, text in zip(x, sentences, strict=True):
             prompt = understood(text)
             found = answers(prompt, read(image, style=prompt.style))
             score.append(sum(found) / len(found))
             right.append(all(found))
-        return Verdicts(np.array(score, np.float64), np.array(right, bool))
+            counts.append(len(found))
+        return Verdicts(np.array(score, np.float64), np.array(right, bool), np.array(counts, np.int64))
 
 
 def understood(text: str) -> Prompt:
@@ -89,7 +138,7 @@ def understood(text: str) -> Prompt:
     told = understand(text)
     if told.prompt is None or told.unknown:
         what = f"says {told.unknown[0]!r}" if told.unknown else "names no thing of the lab"
-        raise DataError(f"The sentence {text[:60]!r} {what}, which the oracle does not know.", fix="judge it by similarity:MODEL")
+        raise DataError(f"The sentence {text[:60]!r} {what}, which the oracle does not know.", fix="judge it by similarity:MODEL or vqa:MODEL")
     return told.prompt
 
 
@@ -115,12 +164,26 @@ class Similarity:
         _ = self._loaded  # DataError where there is none
         return digest("mitate.judge", sorted([p.name, file_digest(p)] for p in self.folder.iterdir() if p.is_file() and p.suffix != ".md"))
 
+    @property
+    def bytes(self) -> int:
+        return sum(p.stat().st_size for p in self.folder.glob("*.safetensors"))
+
+    def check(self, sentences: Sequence[str]) -> None:
+        _ = self._loaded
+
     def look(self, x: np.ndarray, sentences: Sequence[str]) -> Verdicts:
-        texts = list(dict.fromkeys(sentences))
-        of_texts = self._vectors("get_text_features", [{"text": texts[i : i + BATCH], "padding": "max_length", "truncation": True} for i in _starts(texts)])
-        of_images = self._vectors("get_image_features", [{"images": list(_coloured(x[i : i + BATCH]))} for i in _starts(x)])
-        rows = [texts.index(text) for text in sentences]
-        return Verdicts((of_images * of_texts[rows]).sum(1))
+        return Verdicts((self.of_images(x) * self.of_texts(sentences)).sum(1))
+
+    def of_images(self, x: np.ndarray) -> np.ndarray:
+        """Unit vectors of uint8 [n, h, w, c] pictures, float64 [n, d]."""
+        return self._vectors("get_image_features", [{"images": list(coloured(x[i : i + BATCH]))} for i in _starts(x)])
+
+    def of_texts(self, sentences: Sequence[str]) -> np.ndarray:
+        """Unit vectors of sentences, float64 [n, d]; each different one is read once."""
+        row = {text: k for k, text in enumerate(dict.fromkeys(sentences))}
+        texts = list(row)
+        found = self._vectors("get_text_features", [{"text": texts[i : i + BATCH], "padding": "max_length", "truncation": True} for i in _starts(texts)])
+        return found[[row[text] for text in sentences]]
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -157,5 +220,6 @@ def _starts(rows: Any) -> range:
     return range(0, len(rows), BATCH)
 
 
-def _coloured(x: np.ndarray) -> np.ndarray:
+def coloured(x: np.ndarray) -> np.ndarray:
+    """uint8 [n, h, w, 3] of pictures of one channel or three."""
     return x if x.shape[-1] == 3 else np.repeat(x, 3, axis=-1)

@@ -1,15 +1,16 @@
 """Low-rank changes of a frozen text-to-image model (Hu et al. 2022, arXiv 2106.09685), learnt from images and a sentence for each: the expert of a skill.
 
 An expert is learnt from pictures that the model itself has painted and something has judged (SELMA, Li et al. 2024, arXiv 2403.06952), or from real ones with
-captions. Latents and what the text encoders make of sentences are computed once. Nothing is mirrored or cropped, since sentences may name sides. The gradient
-is clipped, a share of sentences is left out so that guidance goes on working, and the step that is kept is the best on sentences held out.
+captions. Latents and what the text encoders make of sentences are computed once; where the text encoders learn too, sentences are read anew at every step.
+Nothing is mirrored or cropped, since sentences may name sides. The gradient is clipped, a share of sentences is left out so that guidance goes on working, and
+the step that is kept is the best on sentences held out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mitate.errors import MissingExtra, SettingError
+from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.fitting import Log, Schedule
 from mitate.generator import Pixels
 from mitate.generators.inversion import Denoising, Effort, Told, improve, look_at, spread
@@ -26,53 +27,100 @@ from mitate.generators.learnt import LORA, Learnt
 from mitate.generators.pipelines import How, Pipeline, opened
 from mitate.generators.places import Place
 from mitate.generators.text_to_image import Painter, TextToImage, placed
+from mitate.generators.tokens import readers
 from mitate.progress import Progress
 from mitate.runtime import seed_of, torch_threads
+from mitate.settings import QUIET
 
 READ = 64  # sentences read at once
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+OF_TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")  # the attention of CLIP's text encoders
+ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection")  # that diffusers puts a LoRA on
+ENCODED = ("text_encoder", "text_encoder_2", "text_encoder_3")  # what a pipeline and its LoRA files call them
+ADAPTER = "mitate"
 
 
 def tune(
     pipeline: Any, train: Told, selection: Told, effort: Effort, *, rank: int, size: int, seed: int, checkpoint: Path, progress: Progress,
-    dropout: float = 0.0, clip: float = 0.0, start: Path | None = None,
+    dropout: float = 0.0, clip: float = 0.0, text_encoder: bool = False, start: Path | None = None,
 ) -> tuple[dict[str, Tensor], Log]:  # fmt: skip
     """Low-rank changes of the U-Net's attention, as `load_lora_weights` takes them (alpha = rank), and the log. effort.rate: the learning rate.
 
-    dropout: share of sentences left empty; clip: largest norm of the gradient, 0 for none; start: a file of this function to go on from.
+    dropout: share of sentences left empty; clip: largest norm of the gradient, 0 for none; text_encoder: the attention of the text encoders changes too;
+    start: a file of this function to go on from. SettingError for text encoders that diffusers loads no LoRA on.
     """
+    loss = Denoising(pipeline, size=size)
+    nets: dict[str, Any] = {"unet": pipeline.unet, **(_encoders(pipeline) if text_encoder else {})}
     try:
-        from peft import LoraConfig
-        from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+        from peft import LoraConfig, inject_adapter_in_model
     except ImportError as wrong:
         raise MissingExtra.of("peft", "diffusion", "A LoRA") from wrong
-    loss = Denoising(pipeline, size=size)
     torch.manual_seed(seed_of("lora", seed))
-    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS))
-    pipeline.unet.add_adapter(config, adapter_name="mitate")
     try:
+        for part, net in nets.items():
+            targets = OF_TEXT if part in ENCODED else TARGETS
+            inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets)), net, ADAPTER)
         if start is not None:
-            begun = {k.removeprefix("unet."): v for k, v in load_file(start).items()}
-            set_peft_model_state_dict(pipeline.unet, begun, adapter_name="mitate")
-        module = _Changes(pipeline.unet)
-        log = _learn(loss, module, train, selection, effort, dropout=dropout, clip=clip, seed=seed, checkpoint=checkpoint, progress=progress)
-        found = {f"unet.{k}": v.detach().clone() for k, v in get_peft_model_state_dict(pipeline.unet, adapter_name="mitate").items()}
+            _go_on(nets, start)
+        module = _Changes(nets.values())
+        how: dict[str, Any] = {"dropout": dropout, "clip": clip, "seed": seed, "checkpoint": checkpoint, "progress": progress}
+        log = _learn(loss, module, train, selection, effort, again=text_encoder, **how)
+        found = {name: value for part, net in nets.items() for name, value in _factors(part, net).items()}
     finally:
-        pipeline.unet.delete_adapters("mitate")
+        pipeline.unload_lora_weights()
     return found, log
 
 
+def _encoders(pipeline: Any) -> dict[str, nn.Module]:
+    """The text encoders of a pipeline by the names that a LoRA file has for them."""
+    found = {f"text_encoder{name.removeprefix('tokenizer')}": encoder for name, _, encoder in readers(pipeline)}
+    if other := [type(encoder).__name__ for encoder in found.values() if type(encoder).__name__ not in ENCODERS]:
+        raise SettingError(f"A {other[0]} takes no LoRA.", fix="leave text_encoder out: the U-Net alone can learn")
+    return found
+
+
+def _factors(part: str, net: Any) -> dict[str, Tensor]:
+    """The factors of a net by the names that files have."""
+    from peft.utils import get_peft_model_state_dict
+
+    return {f"{_front(part, net)}{name}": value.detach().clone() for name, value in get_peft_model_state_dict(net, adapter_name=ADAPTER).items()}
+
+
+def _front(part: str, net: Any) -> str:
+    """What stands before a net's own names in a file: CLIP's have lost text_model with transformers 5."""
+    return f"{part}.text_model." if part in ENCODED and not hasattr(net, "text_model") else f"{part}."
+
+
+def _go_on(nets: Mapping[str, Any], start: Path) -> None:
+    """Put the factors of a file into the nets. DataError where it changes other modules than theirs."""
+    from peft.utils import set_peft_model_state_dict
+
+    begun = load_file(start)
+    if set(begun) != {name for part, net in nets.items() for name in _factors(part, net)}:
+        raise DataError("The expert to go on from changes other parts of the model.", fix="learn both with text_encoder, or both without")
+    for part, net in nets.items():
+        front = _front(part, net)
+        set_peft_model_state_dict(net, {name.removeprefix(front): value for name, value in begun.items() if name.startswith(front)}, adapter_name=ADAPTER)
+
+
 def _learn(
-    loss: Denoising, module: nn.Module, train: Told, selection: Told, effort: Effort, *, dropout: float, clip: float, seed: int, checkpoint: Path,
-    progress: Progress,
+    loss: Denoising, module: nn.Module, train: Told, selection: Told, effort: Effort, *, again: bool, dropout: float, clip: float, seed: int,
+    checkpoint: Path, progress: Progress,
 ) -> Log:  # fmt: skip
+    """again: the text encoders change, so sentences are read whenever they are asked with; else all of them once."""
     sentences = list(dict.fromkeys([*train.sentences, *selection.sentences, ""]))
     row = {text: k for k, text in enumerate(sentences)}
-    told, nothing = _read(loss, sentences), row[""]
+    nothing = row[""]
+    told = None if again else _read(loss, sentences)
     z, y = loss.latents(train.x), torch.tensor([row[train.sentences[k]] for k in np.asarray(train.y)])
 
+    def errors_of(z: Tensor, t: Tensor, noise: Tensor, asked: Tensor) -> Tensor:
+        if told is not None:
+            return loss.errors_of(z, t, noise, told, asked)
+        return loss.errors(z, [sentences[int(k)] for k in asked], t, noise)
+
     def errors(z: Tensor, y: Sequence[int], t: Tensor, noise: Tensor) -> Tensor:
-        return loss.errors_of(z, t, noise, told, torch.tensor([row[selection.sentences[k]] for k in y]))
+        return errors_of(z, t, noise, torch.tensor([row[selection.sentences[k]] for k in y]))
 
     look = look_at(loss, loss.latents(selection.x), selection.y, effort.batch, errors) if len(selection.x) else None
 
@@ -81,7 +129,7 @@ def _learn(
         asked = y[some]
         if dropout:
             asked = torch.where(torch.rand(effort.batch) < dropout, nothing, asked)
-        return loss.errors_of(z[some], spread(effort.batch, loss.times), torch.randn_like(z[some]), told, asked).mean()
+        return errors_of(z[some], spread(effort.batch, loss.times), torch.randn_like(z[some]), asked).mean()
 
     schedule = Schedule(effort.steps, effort.rate, warmup=min(20, effort.steps // 10), clip=clip, beta2=0.99)
     return improve(module, batch_loss, schedule, seed=seed, look=look, checks=effort.checks, patience=effort.patience, checkpoint=checkpoint, progress=progress)
@@ -95,11 +143,11 @@ def _read(loss: Denoising, sentences: Sequence[str]) -> list[Tensor]:
 
 
 class _Changes(nn.Module):
-    """The trainable tensors of a U-Net, alone, as something that `optimise` trains and keeps."""
+    """The trainable tensors of some nets, alone, as something that `optimise` trains and keeps."""
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, nets: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.tensors = nn.ParameterList([p for p in unet.parameters() if p.requires_grad])
+        self.tensors = nn.ParameterList([p for net in nets for p in net.parameters() if p.requires_grad])
 
 
 # an expert as a generator ---------------------------------------------------------------------------------------------
@@ -122,6 +170,7 @@ class Expert:
     rank: int = 16
     dropout: float = 0.1  # share of sentences left empty
     clip: float = 1.0  # largest norm of the gradient; 0 for none
+    text_encoder: bool = field(default=False, metadata=QUIET)  # the text encoders learn too
     checks: int = 10  # looks at the loss on sentences held out
     patience: int = 4  # looks without a better loss before learning ends; 0 for never
     device: str = "cpu"
@@ -159,7 +208,7 @@ class Expert:
         with torch_threads(), torch.random.fork_rng(devices=[]):
             tensors, log = tune(
                 pipeline.loaded, told, seen, effort, rank=self.rank, size=pipeline.size, seed=seed, checkpoint=checkpoint, progress=progress,
-                dropout=self.dropout, clip=self.clip, start=base / LORA if base is not None else None,
+                dropout=self.dropout, clip=self.clip, text_encoder=self.text_encoder, start=base / LORA if base is not None else None,
             )  # fmt: skip
         save_file(tensors, folder / LORA)
         (folder / "generator.json").write_text(json.dumps({"shape": list(train.x.shape[1:]), "n_classes": len(self.sentences)}, sort_keys=True) + "\n")

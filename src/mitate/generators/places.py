@@ -55,16 +55,25 @@ def is_hub_name(name: str) -> bool:
 
 def fetch(name: str) -> Path:
     """The folder of a pipeline of the hub: its safetensors, settings and tokenizers, and nothing that could run."""
+    return _snapshot(name, "pipeline", ["*.json", "*/*.safetensors", "*/*.txt", "*/*.model"])
+
+
+def fetch_model(name: str) -> Path:
+    """The folder of a single model of the hub, by the same rules."""
+    return _snapshot(name, "model", ["*.json", "*.safetensors", "*.txt", "*.model"])
+
+
+def _snapshot(name: str, what: str, files: list[str]) -> Path:
     try:
         with quiet():
             from huggingface_hub import snapshot_download
     except ImportError as wrong:
-        raise MissingExtra.of("huggingface_hub", "diffusion", "A pipeline of the hub") from wrong
+        raise MissingExtra.of("huggingface_hub", "diffusion", f"A {what} of the hub") from wrong
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*/*.safetensors", "*/*.txt", "*/*.model"], ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as wrong:  # no network, no such name, no right to it: whatever the hub's client raises
         told = str(wrong).strip().splitlines() or [type(wrong).__name__]
-        raise DataError(f"There is no folder {name}, and the hub gives no pipeline of that name ({told[0]}).", fix="check the name and the network") from wrong
+        raise DataError(f"There is no folder {name}, and the hub gives no {what} of that name ({told[0]}).", fix="check the name and the network") from wrong
 
 
 def load(folder: Path, place: Place) -> Any:

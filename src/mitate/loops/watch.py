@@ -1,4 +1,8 @@
-"""An alarm for a run folder: loops that do not recurse under the same settings calibrate it, and the run's lines are read as they appear."""
+"""An alarm for a run folder: loops that do not recurse under the same settings calibrate it, and the run's lines are read as they appear.
+
+Null runs of the toy pair take seconds. Of any other ground they take as long as so many chains of the run itself: they are as few as the rate allows (19 for
+5 %), lie in the run's folder, and go on there after a kill.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mitate.errors import DataError, SettingError
 from mitate.loops.alarm import Monitor, Run, State
-from mitate.loops.loop import ASKED, LINES, Ground, Loop, collapse, read_json, read_lines
-from mitate.loops.toy import EXACT, Toy
+from mitate.loops.chain import read_json
+from mitate.loops.chains import ASKED, LINES, collapse, read_lines
+from mitate.loops.grounds import CHEAP, TOY, exact_of, ground_of
+from mitate.loops.loop import Ground, Loop
 from mitate.progress import Progress
-from mitate.settings import record, suggest
+from mitate.settings import record
 from mitate.store import write_json, writing
 
-GROUNDS: dict[str, type[Toy]] = {"toy": Toy}
-ALARM = "alarm.json"
+ALARM, NULL = "alarm.json", "null"
 LEAST_NULL = 199  # null runs where they are cheap; more for small rates
 NULL_SEED = 1_000_000  # chains of null runs have other numbers than those of a run
 
@@ -31,28 +35,32 @@ class Told:
     state: State
 
 
-def ground_of(name: str, settings: Mapping[str, Any]) -> Ground:
-    """A ground by name and settings."""
-    if name not in GROUNDS:
-        raise SettingError(f"There is no ground {name!r} for loops.", fix=suggest(name, GROUNDS))
-    return record(GROUNDS[name], settings, where=name)
-
-
-def null_runs(ground: Ground, loop: Loop, *, runs: int, progress: Progress | None = None) -> list[Run]:
-    """Indicators of loops that do not recurse: each generation trained from scratch on new real pairs, everything else as in `loop`."""
+def null_runs(ground: Ground, loop: Loop, *, runs: int, out: Path | None = None, progress: Progress | None = None) -> list[Run]:
+    """Indicators of loops that do not recurse: each generation trained from scratch on new real pairs, everything else as in `loop`. out: where they are kept,
+    so that the same call goes on from there.
+    """
     null = replace(loop, policy="real")
-    found = collapse(ground, null, seeds=range(NULL_SEED, NULL_SEED + runs), exact=False, progress=progress)
+    found = collapse(ground, null, seeds=range(NULL_SEED, NULL_SEED + runs), out=out, exact=False, progress=progress)
     whole = [run for run in found.chains.values() if len(run) == loop.generations]
     if len(whole) < runs:
         raise DataError(f"{runs - len(whole)} of {runs} null runs broke off ({next(iter(found.blocked.values()))}).", fix="mend that first")
     return list(whole)
 
 
+def null_count(ground: str, rate: float) -> int:
+    """How many null runs calibrate an alarm of this rate: the least that can, ten times as many and 199 at least where they are cheap."""
+    if not 0 < rate < 1:
+        raise SettingError(f"A rate of {rate:g} a run cannot be.", fix="give one between 0 and 1, like 0.05")
+    return max(LEAST_NULL, math.ceil(10 / rate) - 1) if ground in CHEAP else max(1, math.ceil(1 / rate) - 1)
+
+
 def runs_of(folder: Path) -> list[Run]:
     """The whole runs in a folder, without what only a known truth can tell."""
+    asked = read_json(folder / ASKED) if (folder / ASKED).exists() else {}
+    exact = exact_of(asked.get("ground", {}).get("name", TOY))
     chains: dict[int, list[dict[str, float]]] = {}
     for line in read_lines(folder / LINES):
-        chains.setdefault(line["chain"], []).append({k: v for k, v in line["indicators"].items() if k not in EXACT})
+        chains.setdefault(line["chain"], []).append({k: v for k, v in line["indicators"].items() if k not in exact})
     longest = max((len(c) for c in chains.values()), default=0)
     return [chain for chain in chains.values() if len(chain) == longest]
 
@@ -71,12 +79,12 @@ def monitor_of(
     elif asked is None:
         raise DataError(f"{folder} does not say what was looped.", fix="give --null, a folder with the loop.jsonl of loops that do not recurse")
     else:
-        if not 0 < rate < 1:
-            raise SettingError(f"A rate of {rate:g} a run cannot be.", fix="give one between 0 and 1, like 0.05")
+        name = asked["ground"]["name"]
+        runs = null_count(name, rate)
         loop = record(Loop, asked["loop"], where=str(folder / ASKED))
-        ground = ground_of(asked["ground"]["name"], asked["ground"]["settings"])
-        runs = max(LEAST_NULL, math.ceil(10 / rate) - 1)
-        monitor = Monitor.calibrated(null_runs(ground, loop, runs=runs, progress=progress), rate=rate, lows=lows)
+        ground = ground_of(name, asked["ground"]["settings"])
+        found = null_runs(ground, loop, runs=runs, out=None if name in CHEAP else folder / NULL, progress=progress)
+        monitor = Monitor.calibrated(found, rate=rate, lows=lows)
     if null is None:
         with writing(folder):
             write_json(folder / ALARM, {"asked": key, "monitor": monitor.record})

@@ -1,4 +1,4 @@
-"""Structural similarity: how much two pictures share brightness, contrast and structure, window by window (Wang et al. 2004, IEEE Trans. Image Process. 13:4)."""
+"""Structural similarity: how much two pictures share brightness, contrast and structure, window by window (Wang et al. 2004, IEEE TIP 13:4)."""
 
 from __future__ import annotations
 

@@ -6,11 +6,15 @@ Everything in that folder is text from users: the template escapes it, pictures 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mitate.errors import SettingError
 from mitate.report.audit import write_audit
 from mitate.report.compare import ComparePage
+from mitate.report.loop_run import is_loop
+from mitate.report.loops import write_page
 from mitate.report.numbers import as_mapping, as_number
 from mitate.report.record import Record
 from mitate.report.skills import SkillsPage
@@ -26,11 +30,16 @@ if TYPE_CHECKING:
     from mitate.studies.spending import Prices
 
 
-def write_report(run: Run, *, lang: str = "en", out: Path | None = None) -> Path:
+def write_report(run: Run, *, lang: str = "en", out: Path | None = None, beside: Sequence[Path] = ()) -> Path:
     """Write the report of a finished run and return where it is: report.html (English) or report.ja.html in the run folder.
 
-    The bytes follow from the run folder and the language alone. DataError when the run has no decision yet.
+    beside: folders of loops to compare a folder of loops with. The bytes follow from the folders and the language alone. DataError when the run has no
+    decision yet, SettingError for studies beside each other.
     """
+    if is_loop(run.folder):
+        return write_page(run.folder, beside=beside, lang=lang, out=out)
+    if beside:
+        raise SettingError(f"{run.folder} holds no loops, and nothing can be put beside it.", fix="leave --beside out")
     words = load(lang)
     page, template = _page(run, words)
     text = render(template, page=page, w=words)
@@ -56,6 +65,8 @@ def write_prices(run: Run, prices: Prices) -> None:
     """Tell the money of a finished run with other prices: its answer, every report that is there, and the audit. Nothing is computed."""
     from mitate.studies.spending import reprice
 
+    if is_loop(run.folder):
+        raise SettingError(f"{run.folder} holds loops, whose money is not known.", fix="leave the prices out")
     if not reprice(run, prices):
         return
     for lang in LANGUAGES:

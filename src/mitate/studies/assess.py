@@ -9,7 +9,7 @@ nothing. An assessment is a measurement, not a verdict on a purchase: that is th
 
 from __future__ import annotations
 
-from mitate.engine import Engine, in_order
+from mitate.engine import Engine, Workers, in_order
 from mitate.intake.opening import Source
 from mitate.progress import Line
 from mitate.score import Assessment
@@ -27,7 +27,7 @@ def assess(
     real: Source | None = None,
     held_out: Source | None = None,
     foreign: Source | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> Assessment:
     """The scores of a synthetic set. fakes, real, held_out, foreign: anything `open_images` takes, in place of the names in `asked`."""
     check_asked(asked)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mitate.engine import Engine
+from mitate.engine import Engine, Workers
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain
@@ -32,7 +32,7 @@ from mitate.studies.pilot import check_place
 from mitate.study import Job, Run
 
 
-def run_compare(plan: ComparePlan, folder: Path, *, workers: int | None = None, command: str = "") -> Run:
+def run_compare(plan: ComparePlan, folder: Path, *, workers: Workers = None, command: str = "") -> Run:
     """Run a planned comparison into `folder`; the same call again resumes, and one that is finished is returned at once."""
     check_place(folder)
     run = Run(folder)
@@ -61,7 +61,7 @@ class Progress:
             self.line.advance(job.estimate, f"{self.stage}: {job.name}")
 
 
-def _run(plan: ComparePlan, run: Run, *, workers: int | None, command: str) -> Run:
+def _run(plan: ComparePlan, run: Run, *, workers: Workers, command: str) -> Run:
     study, folder = plan.study, run.folder
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "study.json", study)

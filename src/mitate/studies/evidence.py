@@ -101,15 +101,47 @@ def write_jobs(state: Ended, folder: Path) -> dict[str, float]:
         seen.add(entry.digest)
         spent = float(entry.result.get("seconds", 0.0))
         seconds[job.verb] = seconds.get(job.verb, 0.0) + spent
-        facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "cpu_seconds", "resumed", "files")}
-        row = {
-            "name": job.name, "verb": job.verb, "version": job.version, "digest": entry.digest, "settings": job.asked.settings,
-            "inputs": job.asked.inputs, "seconds": round(spent, 3),
-            "reused": entry.digest in state.reused, "files": entry.result.get("files", {}), "facts": facts,
-        }  # fmt: skip
-        lines.append(json.dumps(row, ensure_ascii=False, sort_keys=True))
+        lines.append(_line(job, entry, reused=entry.digest in state.reused))
     write_text(folder / "jobs.jsonl", "\n".join(lines) + "\n")
     return seconds
+
+
+class Ending:
+    """`jobs.jsonl` of a run that is not finished: a line for each job as it ends, so that `mitate clean` knows whose results they are.
+
+    Lines of an earlier part of the run stay; `write_jobs` puts all in order at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "jobs.jsonl"
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
+        whole = {digest: line for line in lines if (digest := _digest_of(line))}  # a kill may have left half a line
+        self.told = set(whole)
+        write_text(self.file, "".join(line + "\n" for line in whole.values()))
+
+    def add(self, job: Job, entry: Entry, *, reused: bool) -> None:
+        if entry.digest in self.told:
+            return
+        self.told.add(entry.digest)
+        with open(self.file, "a", encoding="utf-8") as out:
+            out.write(_line(job, entry, reused=reused) + "\n")
+
+
+def _digest_of(line: str) -> str:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return ""
+    return str(found.get("digest", "")) if isinstance(found, dict) else ""
+
+
+def _line(job: Job, entry: Entry, *, reused: bool) -> str:
+    facts = {k: v for k, v in entry.result.items() if k not in ("seconds", "cpu_seconds", "resumed", "files")}
+    row = {
+        "name": job.name, "verb": job.verb, "version": job.version, "digest": entry.digest, "settings": job.asked.settings, "inputs": job.asked.inputs,
+        "seconds": round(float(entry.result.get("seconds", 0.0)), 3), "reused": reused, "files": entry.result.get("files", {}), "facts": facts,
+    }  # fmt: skip
+    return json.dumps(row, ensure_ascii=False, sort_keys=True)
 
 
 def shown_synthetic(made: Pixels, checked: Entry, shown: Sequence[str], *, real_file: Callable[[int], str], place: Path) -> dict[str, list[dict[str, Any]]]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mitate.engine import Engine
+from mitate.engine import Engine, Workers, how_many
 from mitate.errors import SettingError
 from mitate.progress import Line
-from mitate.runtime import cores, machine
+from mitate.runtime import machine
 from mitate.settings import plain, record
 from mitate.store import Entry, Store, disk_errors, write_json, write_text
 from mitate.studies import answer, curve, evidence, gates, spending, stages
@@ -45,7 +45,7 @@ class _Watch:
         self.line.advance(job.estimate, f"{self.state.stage}: {job.name}")
 
 
-def run_pilot(plan: Plan, folder: Path, *, workers: int | None = None, command: str = "") -> Run:
+def run_pilot(plan: Plan, folder: Path, *, workers: Workers = None, command: str = "") -> Run:
     """Run a planned pilot into `folder`; the same call again resumes, and one that is finished is returned at once."""
     if Run(folder).finished and Run(folder).study.digest == plan.study.digest:
         return _told(Run(folder), plan)
@@ -63,7 +63,7 @@ def check_place(folder: Path) -> None:
         raise SettingError(f"{nearest} is not a folder.", fix="choose another folder with --out")
 
 
-def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
+def _run(plan: Plan, folder: Path, *, workers: Workers, command: str) -> Run:
     run = Run(folder)
     if (folder / "study.json").is_file() and run.study.digest != plan.study.digest:
         plan = plan.under(run.study)  # the same question, planned again: its integers were fixed the first time
@@ -93,12 +93,11 @@ def _run(plan: Plan, folder: Path, *, workers: int | None, command: str) -> Run:
             confidence = gates.CONFIDENCE[look - 1]
             curve.measure(state, engine, watch, groups=group_numbers(plan.test.groups, plan.test.names)[0], confidence=confidence)
     line.close()
-    count = cores() if workers is None else max(1, workers)
-    _finish(plan, state, run, look=look, wall=time.monotonic() - started, stage_of=watch.stage_of, workers=count)
+    _finish(plan, state, run, look=look, wall=time.monotonic() - started, stage_of=watch.stage_of, workers=how_many(workers))
     return run
 
 
-def continue_pilot(run: Run, replicates: int, *, store: Store, workers: int | None = None, command: str = "") -> Run:
+def continue_pilot(run: Run, replicates: int, *, store: Store, workers: Workers = None, command: str = "") -> Run:
     """A new look at the same test images: `replicates` more for the baseline and the candidate. Alpha is spent, so the interval widens.
 
     The folder keeps its earlier answer as `look1/`, `look2/`. After a kill the same call goes on with the look it had begun.

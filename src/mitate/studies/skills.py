@@ -21,27 +21,29 @@ import numpy as np
 from mitate.adapted import captioned_parts
 from mitate.codec import encode_png
 from mitate.curation.choosing import chosen, reason, variety
-from mitate.curation.judges import judge_of
-from mitate.engine import Engine
+from mitate.curation.judges import Judge, Verdicts
+from mitate.engine import Engine, Workers
 from mitate.errors import DataError
 from mitate.features.extractor import extractor
 from mitate.fitted import fit_question
 from mitate.generators.interference import interference
 from mitate.generators.learnt import LORA, Learnt
 from mitate.generators.lora import expert_on
-from mitate.generators.merging import METHODS, Summed, merge
+from mitate.generators.merging import METHODS, Merge, Summed, merge
 from mitate.generators.pipelines import How, lend
 from mitate.generators.updates import Updates
 from mitate.images import from_arrays
+from mitate.judged import judging, verdicts
 from mitate.painted import COPIES, OVERHEAD, jobs_of
 from mitate.progress import Line
 from mitate.runtime import cores, free_memory, machine, seed_of
 from mitate.settings import plain
 from mitate.store import Entry, Store, disk_errors, write_json, write_text
-from mitate.studies.evidence import write_jobs
+from mitate.studies.evidence import Ending, write_jobs
 from mitate.studies.pilot import check_place
 from mitate.studies.skills_answer import answer
-from mitate.studies.skills_planning import BEST_OF, SECONDS, SkillsPlan, drawings, lessons, questions_of
+from mitate.studies.skills_planning import BEST_OF, SEARCHED, SECONDS, SkillsPlan, drawings, judges_of, lessons, questions_of, search_prompts
+from mitate.studies.skills_search import searched, told
 from mitate.study import Job, Run
 from mitate.verbs import keep_images
 
@@ -62,6 +64,19 @@ class Lesson:
 
 
 @dataclass(frozen=True, eq=False)
+class Painted:
+    """Pictures uint8 [n, h, w, 3], the sentence of each, and the jobs that painted them."""
+
+    x: np.ndarray
+    sentences: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+    @property
+    def lesson(self) -> Lesson:
+        return Lesson(self.x, self.sentences)
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """Something that is measured: a LoRA or none, a guidance (0: the plan's), and how many pictures of a prompt the chooser may choose from."""
 
@@ -72,19 +87,21 @@ class Model:
 
 @dataclass(eq=False)
 class State:
-    """What was found so far. right and score: model -> skill -> replicate -> by prompt."""
+    """What was found so far. right and score: model -> skill -> replicate -> by prompt; micro: the share of yes over all questions of a replicate."""
 
     right: dict[str, dict[str, list[list[bool]]]] = field(default_factory=dict)
     score: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
+    micro: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     yields: list[dict[str, Any]] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
     clashes: list[dict[str, Any]] = field(default_factory=list)
+    searches: list[dict[str, Any]] = field(default_factory=list)  # of weights
     trained: list[dict[str, Any]] = field(default_factory=list)  # of every LoRA that was learnt: steps, the one kept, numbers, file
     entries: dict[Job, Entry] = field(default_factory=dict)
     reused: set[str] = field(default_factory=set)
 
 
-def run_skills(plan: SkillsPlan, folder: Path, *, workers: int | None = None, store: Store | None = None, command: str = "") -> Run:
+def run_skills(plan: SkillsPlan, folder: Path, *, workers: Workers = None, store: Store | None = None, command: str = "") -> Run:
     """Run a planned study of skills into `folder`; the same call again resumes, and one that is finished is returned at once."""
     check_place(folder)
     run = Run(folder)
@@ -101,8 +118,8 @@ def run_skills(plan: SkillsPlan, folder: Path, *, workers: int | None = None, st
             state = _Study(plan, engine, folder).run()
         seconds = write_jobs(state, folder)
         write_text(folder / "choices.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in state.choices))
-        found = answer(plan.study, state.right, state.score)
-        found |= {"yields": state.yields, "interference": state.clashes, "trained": state.trained}
+        found = answer(plan.study, state.right, state.score, state.micro)
+        found |= {"yields": state.yields, "interference": state.clashes, "searches": state.searches, "trained": state.trained}
         reused = sum(float(e.result.get("seconds", 0)) for e in {e.digest: e for e in state.entries.values()}.values() if e.digest in state.reused)
         found["cost"] = {
             "seconds": {verb: round(v, 1) for verb, v in sorted(seconds.items())}, "machine_seconds": round(sum(seconds.values()), 1),
@@ -122,15 +139,18 @@ def _difference(run: Run, plan: SkillsPlan) -> str:
 
 
 def _workers(plan: SkillsPlan) -> int:
-    """As many processes as have memory for the model, one a core at most."""
-    return max(1, min(cores(), free_memory() // (COPIES * plan.pipeline.bytes + OVERHEAD))) if plan.pipeline.place.device == "cpu" else 0
+    """As many processes as have memory for the model and the judges, one a core at most."""
+    judging = sum({judge.name: judge.bytes for judge in judges_of(plan.asked)}.values())
+    needed = COPIES * plan.pipeline.bytes + 2 * judging + OVERHEAD
+    return max(1, min(cores(), free_memory() // needed)) if plan.pipeline.place.device == "cpu" else 0
 
 
 class _Study:
     def __init__(self, plan: SkillsPlan, engine: Engine, folder: Path) -> None:
         self.plan, self.asked, self.engine, self.folder = plan, plan.asked, engine, folder
         self.pipeline, self.store = plan.pipeline, engine.store
-        self.chooser, self.judge = judge_of(plan.asked.chooser), judge_of(plan.asked.judge)
+        self.chooser, self.judge = judges_of(plan.asked)
+        self.ending, self.seen = Ending(folder), set[str]()
         self.how = How(steps=plan.asked.sample_steps, guidance=plan.asked.guidance)
         self.line = Line(plan.study.estimates["total"], title="skills")
         self.state = State()
@@ -153,8 +173,8 @@ class _Study:
         kept: dict[str, Lesson] = {}
         whole: dict[str, Lesson] = {}
         for skill in self.asked.skills:
-            whole[skill] = self.painted(skill, replicate)
-            kept[skill] = self.choose(skill, whole[skill], replicate)
+            painted = self.lesson(skill, replicate)
+            whole[skill], kept[skill] = painted.lesson, self.choose(skill, painted, replicate)
         todo: dict[str, tuple[Lesson, dict[str, Any]]] = {f"expert:{skill}": (kept[skill], {}) for skill in self.asked.skills}
         if "unfiltered" in wanted:
             todo |= {f"unfiltered:{skill}": (whole[skill], {}) for skill in self.asked.skills}
@@ -182,7 +202,7 @@ class _Study:
         if n > 1:
             mine = {skill: experts[f"expert:{skill}"] for skill in self.asked.skills}
             found_clash = interference(mine)
-            merged = {f"merge:{name}": merge(mine, METHODS[name]()) for name in self.asked.merges}
+            merged = {f"merge:{name}": merge(mine, METHODS[name]()) if name != SEARCHED else self.search(mine, replicate) for name in self.asked.merges}
             self.state.clashes.append({
                 "replicate": replicate, "norms": dict(zip(self.asked.skills, found_clash.whole.norms, strict=True)), "cosine": found_clash.whole.cosine,
                 "conflict": found_clash.whole.conflict, "cancelled": found_clash.whole.cancelled, "kept": {name: one.kept for name, one in merged.items()},
@@ -202,25 +222,37 @@ class _Study:
             base = self.engine.run([job], done=self.done)[job].digest
         return replace(Updates.read(self.store.there(base).path(LORA)), base=self.pipeline.digest)
 
-    def painted(self, skill: str, replicate: int) -> Lesson:
-        texts = [text for text in lessons(self.asked, skill, replicate) for _ in range(self.asked.images)]
-        x = self.paint(texts, Model(), ("lesson", skill, replicate), copies=self.asked.images)
-        return Lesson(x, tuple(texts))
+    def search(self, experts: Mapping[str, Updates], replicate: int) -> Merge:
+        """The mean of the experts by weights that are searched on prompts held out, and a record of the search."""
+        prompts = search_prompts(self.asked, replicate)
 
-    def choose(self, skill: str, lesson: Lesson, replicate: int) -> Lesson:
+        def look(updates: Updates) -> dict[str, Verdicts]:
+            found = {skill: self.paint(texts, Model(updates), ("search", skill, replicate), name="search") for skill, texts in prompts.items()}
+            return {skill: self.look(self.chooser, painted) for skill, painted in found.items()}
+
+        made, found = searched(experts, look, budget=self.asked.budget)
+        self.state.searches.append(told(found, self.asked.skills, replicate=replicate, prompts=self.asked.searched, judge=self.asked.chooser))
+        (self.folder / "models" / f"search-r{replicate}.safetensors").unlink()  # the last that was tried
+        return made
+
+    def lesson(self, skill: str, replicate: int) -> Painted:
+        texts = [text for text in lessons(self.asked, skill, replicate) for _ in range(self.asked.images)]
+        return self.paint(texts, Model(), ("lesson", skill, replicate), copies=self.asked.images)
+
+    def choose(self, skill: str, painted: Painted, replicate: int) -> Lesson:
         """What the chooser keeps, and a line of how much that is and what it does to variety."""
-        verdicts = self.chooser.look(lesson.x, lesson.sentences)
-        kept = chosen(verdicts, lesson.sentences, self.asked.keep)
+        lesson, seen = painted.lesson, self.look(self.chooser, painted)
+        kept = chosen(seen, lesson.sentences, self.asked.keep)
         if kept.sum() < 2:
             message = f"{int(kept.sum())} of {len(kept)} pictures of {skill} were kept."
             raise DataError(message, fix="keep best:0.3, ask for more prompts, or leave the skill out")
         for i, keep in enumerate(kept):
-            why = {} if keep else {"reason": reason(verdicts, i, self.asked.keep, self.asked.chooser)}
+            why = {} if keep else {"reason": reason(seen, i, self.asked.keep, self.asked.chooser)}
             row = {
                 "replicate": replicate,
                 "skill": skill,
                 "sentence": lesson.sentences[i],
-                "score": round(float(verdicts.score[i]), 6),
+                "score": round(float(seen.score[i]), 6),
                 "kept": bool(keep),
                 **why,
             }
@@ -239,6 +271,7 @@ class _Study:
         whole = from_arrays(lesson.x, np.zeros(len(lesson.x), np.int64), classes=("all",), name=name)
         parts = captioned_parts(replace(whole, captions=lesson.sentences), seed=seed_of("parts", asked.seed, replicate))
         settings = {"steps": asked.steps, "batch": asked.batch, "rate": asked.rate, "rank": asked.rank, "dropout": asked.dropout, "patience": 0, **more}
+        settings["text_encoder"] = asked.text_encoder
         kind = expert_on(asked.model, self.pipeline.place, sentences=parts["train"].classes, **settings)
         digests = {role: keep_images(self.store, part, size=self.pipeline.size, channels=3) for role, part in parts.items()}
         of_skill = name.partition(":")[2]  # experts begin from other factors, and the controls of one skill from the same
@@ -264,20 +297,28 @@ class _Study:
     def measure(self, name: str, model: Model, replicate: int) -> None:
         for skill in self.asked.skills:
             texts = questions_of(self.asked, skill)
-            x = self.paint([t for t in texts for _ in range(model.best_of)], model, ("tested", skill, replicate), copies=model.best_of, name=name)
+            painted = self.paint([t for t in texts for _ in range(model.best_of)], model, ("tested", skill, replicate), copies=model.best_of, name=name)
+            taken = np.arange(len(texts))
             if model.best_of > 1:
-                repeated = [t for t in texts for _ in range(model.best_of)]
-                found = self.chooser.look(x, repeated).score.reshape(len(texts), model.best_of)
-                x = x.reshape(len(texts), model.best_of, *x.shape[1:])[np.arange(len(texts)), found.argmax(1)]
-            verdicts = self.judge.look(x, texts)
-            right = verdicts.right if verdicts.right is not None else np.zeros(len(texts), bool)
+                found = self.look(self.chooser, painted).score.reshape(len(texts), model.best_of)
+                taken = taken * model.best_of + found.argmax(1)
+            seen = self.look(self.judge, painted, taken)
+            right = seen.right if seen.right is not None else np.zeros(len(texts), bool)
             self.state.right.setdefault(name, {}).setdefault(skill, []).append([bool(v) for v in right])
-            self.state.score.setdefault(name, {}).setdefault(skill, []).append([float(v) for v in verdicts.score])
+            self.state.score.setdefault(name, {}).setdefault(skill, []).append([float(v) for v in seen.score])
+            if seen.micro is not None:
+                self.state.micro.setdefault(name, {}).setdefault(skill, []).append(seen.micro)
             if replicate == 0:
-                self.show(x[:SHOWN], f"{file_name(name)}-{skill}")
+                self.show(painted.x[taken[:SHOWN]], f"{file_name(name)}-{skill}")
 
-    def paint(self, texts: Sequence[str], model: Model, where: tuple[Any, ...], *, copies: int = 1, name: str = "base") -> np.ndarray:
-        """uint8 [n, h, w, 3]. A picture's seed follows from place, number of its prompt and which of its copies it is, so that models are compared from the
+    def look(self, judge: Judge, painted: Painted, some: np.ndarray | None = None) -> Verdicts:
+        """A judge's verdicts on pictures, or on some of them: each is judged once, whatever the run is told again."""
+        jobs = judging(painted.jobs, judge, painted.sentences, some=some)
+        found = self.engine.run(jobs, done=self.done)
+        return verdicts([found[job] for job in jobs])
+
+    def paint(self, texts: Sequence[str], model: Model, where: tuple[Any, ...], *, copies: int = 1, name: str = "base") -> Painted:
+        """A picture of each text. A picture's seed follows from place, number of its prompt and which of its copies it is, so that models are compared from the
         same noise."""
         seeds = [seed_of("skills", self.asked.seed, *where, i // copies, i % copies) for i in range(len(texts))]
         how = replace(self.how, guidance=model.guidance) if model.guidance else self.how
@@ -290,12 +331,15 @@ class _Study:
         parts, called = jobs_of(self.pipeline, texts, seeds, how, learnt, self.store, size=PICTURES), "/".join(map(str, (name, *where)))
         jobs = [replace(job, name=f"{called}/{job.name}", estimate=SECONDS["paint"] * len(job.settings["rows"])) for job in parts]
         found = self.engine.run(jobs, done=self.done)
-        return np.concatenate([np.load(found[job].path("x.npy"), allow_pickle=False) for job in jobs])
+        x = np.concatenate([np.load(found[job].path("x.npy"), allow_pickle=False) for job in jobs])
+        return Painted(x, tuple(texts), tuple(jobs))
 
     def done(self, job: Job, entry: Entry, reused: bool) -> None:
+        self.ending.add(job, entry, reused=reused)
         if job not in self.state.entries:
             self.state.entries[job] = entry
-            self.state.reused |= {entry.digest} if reused else set()
+            self.state.reused |= {entry.digest} if reused and entry.digest not in self.seen else set()
+            self.seen.add(entry.digest)
             self.line.advance(job.estimate, job.name)
 
     def show(self, x: np.ndarray, name: str) -> None:

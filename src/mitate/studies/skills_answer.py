@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mitate.curation.judges import tells as telling
 from mitate.metrics.intervals import Interval, holm, p_value, two_way, wilson
 from mitate.study import Study
 
@@ -20,15 +21,16 @@ Table = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
 LEVEL = 0.05
 
 
-def answer(study: Study, right: Table, score: Table) -> dict[str, Any]:
-    """Rows of the matrix, gains, and questions with their answers."""
+def answer(study: Study, right: Table, score: Table, micro: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> dict[str, Any]:
+    """Rows of the matrix, gains, and questions with their answers. micro: model -> skill -> share of yes over all questions of each replicate."""
     skills, models = list(study.plan["skills"]), list(study.sizes["models"])
-    tells = study.plan["judge"] == "oracle"  # what is right; other judges give scores
+    tells = telling(study.plan["judge"])  # what is right; other judges give scores
     table = right if tells else score
     rows = [
         {
             "model": name, "overall": level(table, name, skills, tells), "skills": {s: level(table, name, [s], tells) for s in skills},
             "score": {s: round(float(np.mean(score[name][s])), 4) for s in skills},
+            **({"micro": {s: round(float(np.mean(micro[name][s])), 4) for s in skills}} if micro else {}),
             "gain": {s: difference(table, name, "base", [s], tells).record for s in skills} | {"all": difference(table, name, "base", skills, tells).record},
         }
         for name in models
@@ -86,6 +88,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     for row in found["yields"]:
         text = f"{row['kept']} of {row['painted']} pictures of {row['skill']} kept"
         told.append(f"{text}; variety {row['vendi']:.1f}, of as many by chance {row['vendi_by_chance']:.1f}")
+    for one in found.get("searches", []):
+        shares = ", ".join(f"{skill} {share:.3g}" for skill, share in one["weights"].items())
+        what = f"{len(one['tried'])} merges on {one['prompts']} prompts of each skill, judged by {one['judge']}"
+        told.append(f"weights searched: {shares} scored {one['score']:.3f}, equal ones {one['tried'][0]['score']:.3f} ({what}; the best of many is too high)")
     for one in found["trained"]:
         if not one["selection"]:
             told.append(f"note: {one['model']} had fewer than 5 sentences: nothing chose the step that is kept")

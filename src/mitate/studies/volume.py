@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mitate.engine import Engine
+from mitate.engine import Engine, Workers
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain
@@ -28,7 +28,7 @@ from mitate.studies.volume_planning import VolumePlan
 from mitate.study import Job, Run
 
 
-def run_volume(plan: VolumePlan, folder: Path, *, workers: int | None = None, command: str = "") -> Run:
+def run_volume(plan: VolumePlan, folder: Path, *, workers: Workers = None, command: str = "") -> Run:
     """Run a planned volume study into `folder`; the same call again resumes, and one that is finished is returned at once."""
     check_place(folder)
     run = Run(folder)
@@ -42,7 +42,7 @@ def run_volume(plan: VolumePlan, folder: Path, *, workers: int | None = None, co
         return _run(plan, run, workers=workers, command=command)
 
 
-def _run(plan: VolumePlan, run: Run, *, workers: int | None, command: str) -> Run:
+def _run(plan: VolumePlan, run: Run, *, workers: Workers, command: str) -> Run:
     study, folder = plan.study, run.folder
     plan.prices.over(kept_prices(run))  # what cannot be used is said before anything is written
     folder.mkdir(parents=True, exist_ok=True)
