@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "mitate"
-FACE = ["cli", "cli_asked", "cli_options", "cli_pictures", "cli_runs", "cli_merge", "cli_skills", "cli_review", "cli_relabel", "cli_loops"]
+FACE = ["cli", "cli_asked", "cli_said", "cli_options", "cli_pictures", "cli_runs", "cli_merge", "cli_skills", "cli_review", "cli_relabel", "cli_loops"]
 LAYERS = [
     ["errors"],
     ["settings", "registry", "store", "progress", "runtime", "marks", "codec", "fitting"],

@@ -7,7 +7,6 @@ An adapter knows the digest of its base and of its parents; loading it on anothe
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mitate.errors import DataError
-from mitate.settings import digest
+from mitate.settings import digest, parsed
 from mitate.store import write_json
 
 
@@ -57,11 +56,11 @@ class Adapter:
     def load(cls, folder: Path) -> Adapter:
         """The adapter in `folder`; DataError when it is damaged or its content does not give its digest."""
         try:
-            facts = json.loads((folder / "adapter.json").read_text())
+            facts = parsed((folder / "adapter.json").read_text())
             adapter = cls(facts["kind"], facts["base"], load_file(folder / "adapter.safetensors"), facts["settings"], tuple(facts["parents"]))
-            expected = facts["digest"]
+            same = adapter.digest == facts["digest"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as wrong:
             raise DataError(f"{folder} holds no adapter that can be read ({wrong}).", fix="fit it again, or copy it whole") from wrong
-        if adapter.digest != expected:
+        if not same:
             raise DataError(f"The adapter in {folder} was changed since it was written.", fix="fit it again, or copy it whole")
         return adapter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +15,9 @@ from mitate.cli_asked import PRICES, compare_asked, kind_and_images, pilot_asked
 from mitate.cli_merge import merge
 from mitate.cli_relabel import relabel
 from mitate.cli_runs import EXIT
+from mitate.cli_said import refuse, say
 from mitate.errors import MitateError, SettingError
+from mitate.store import Store, disk_errors
 
 
 class _Commands(click.Group):
@@ -37,7 +40,7 @@ class _Commands(click.Group):
 def app(ctx: click.Context) -> None:
     """Will synthetic images help my vision model, which ones, how many, and shall we pay for more?"""
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        say(ctx.get_help())
 
 
 @app.command()
@@ -180,7 +183,6 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
     """What are these synthetic images worth? FAKES (a folder, file or kept generator) on six axes and in style, each beside its floor."""
     from mitate.engine import parse_engine
     from mitate.intake.scanning import check_places
-    from mitate.store import Store
     from mitate.studies.assess import assess as assess_sets
     from mitate.studies.assess_answer import conditions_of, table, write
     from mitate.studies.assess_planning import AXES, Assess, check_asked
@@ -192,16 +194,16 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
     wanted = conditions_of(conditions)
     found = assess_sets(asked, store=Store.find(), workers=parse_engine(engine))
     for line in table(found):
-        click.echo(line)
+        say(line)
     if json_file is not None:
         write(found, json_file)
     if html is not None:
         from mitate.report.assessment import write_assessment
 
-        click.echo(str(write_assessment(found, html, lang=lang)))
+        say(str(write_assessment(found, html, lang=lang)))
     failed = [outcome for outcome in (judge(c, found) for c in wanted) if outcome.holds is not False]
     for outcome in failed:
-        click.echo(f"fail-if {outcome.text}: {outcome.because}" + ("" if outcome.holds else "; what was not measured cannot pass"), err=True)
+        say(f"fail-if {outcome.text}: {outcome.because}" + ("" if outcome.holds else "; what was not measured cannot pass"), err=True)
     if failed:
         sys.exit(EXIT["stop"])
 
@@ -234,7 +236,7 @@ def scan(
     line = Line(1.0, title="scan")
     found = scan_images(images, known=known, generators=generators, per_class=per_class, stored=not no_store, progress=line)
     line.close()
-    click.echo(str(found))
+    say(str(found))
     if json_file is not None:
         write_scan(found, json_file)
     if drop_list is not None:
@@ -255,22 +257,22 @@ def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, 
     """Fit a generator KIND (vae, gan, diffusion, gaussian) on IMAGES and keep it under a name."""
     from mitate.fitted import fit as fit_generator
     from mitate.progress import Line, clock
-    from mitate.store import Store, checked_name
+    from mitate.store import checked_name
 
     checked_name(name)
     chosen, train = kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)
     line = Line(1.0, title=f"fit {kind}")
     found = fit_generator(chosen, train, seed=seed, size=size, name=name, store=Store.find(), progress=line)
     line.close()
-    click.echo(f"{name}: {kind}, {len(found.classes)} classes at {found.shape[0]} px, fitted in {clock(found.entry.result['seconds'])}")
+    say(f"{name}: {kind}, {len(found.classes)} classes at {found.shape[0]} px, fitted in {clock(found.entry.result['seconds'])}")
     told = found.entry.result.get("privacy", {})
     if told.get("accountant", {}).get("by") == "mitate":
-        click.echo(
+        say(
             f"{name}: private, epsilon {told['epsilon']:.3g} at delta {told['delta']:.2g} for one image of {told['images']}"
             f" (noise {told['noise_multiplier']:.3g}, rate {told['sampling_rate']:.3g}, {told['steps']} steps)"
         )
         if train.groups is not None:
-            click.echo(f"{name}: the images have groups, and epsilon is not for a group. {told['groups']}")
+            say(f"{name}: the images have groups, and epsilon is not for a group. {told['groups']}")
 
 
 app.add_command(cli_pictures.adapt)
@@ -306,7 +308,7 @@ def audit(kind: str, images: str, options: tuple[str, ...], canaries: int, size:
     line = Line(1.0, title=f"audit {kind}")
     found = audit_kind(chosen, train, canaries=canaries, seed=seed, size=size, progress=line)
     line.close()
-    click.echo(str(found))
+    say(str(found))
     if json_file is not None:
         write(found, json_file)
     if found.refuted:
@@ -328,7 +330,7 @@ def report(run: Path, lang: str, out: Path | None, beside: tuple[Path, ...], **g
 
     if any(v is not None for v in given.values()):
         write_prices(Run(run), prices_asked(None, given))
-    click.echo(str(write_report(Run(run), lang=lang, out=out, beside=beside)))
+    say(str(write_report(Run(run), lang=lang, out=out, beside=beside)))
 
 
 @app.command()
@@ -336,7 +338,6 @@ def ls() -> None:
     """Kept generators, and the runs below runs/."""
     import json
 
-    from mitate.store import Store
     from mitate.study import Run
 
     store = Store.find()
@@ -347,14 +348,14 @@ def ls() -> None:
             if entry is None
             else f"{entry.result.get('kind', '')} {entry.result.get('shape', ['?'])[0]} px, {len(entry.result.get('classes', []))} classes"
         )
-        click.echo(f"{name:24} {what}  {digest[:12]}")
+        say(f"{name:24} {what}  {digest[:12]}")
     for path in sorted(Path("runs").glob("*/study.json")) if Path("runs").is_dir() else []:
         run = Run(path.parent)
         try:
             verdict = run.answer["verdict"] if run.finished else "not finished"
         except (MitateError, KeyError, json.JSONDecodeError):
             verdict = "damaged"
-        click.echo(f"{path.parent!s:24} {verdict}")
+        say(f"{path.parent!s:24} {verdict}")
 
 
 @app.command()
@@ -362,7 +363,6 @@ def ls() -> None:
 @click.option("--run", "runs", type=click.Path(path_type=Path), multiple=True, help="Also check the audit of a run folder.")
 def verify(remake: bool, runs: tuple[Path, ...]) -> None:
     """Check every stored result against its digest. Exit code 1 when something is damaged."""
-    from mitate.store import Store
 
     store = Store.find()
     count, damaged = 0, []
@@ -370,7 +370,7 @@ def verify(remake: bool, runs: tuple[Path, ...]) -> None:
         count += 1
         if (wrong := store.damage(name)) is not None:
             damaged.append(name)
-            click.echo(f"{name[:12]}  {wrong}")
+            say(f"{name[:12]}  {wrong}")
             if remake:
                 store.drop(name)
     for run in runs:
@@ -378,9 +378,9 @@ def verify(remake: bool, runs: tuple[Path, ...]) -> None:
 
         for wrong in check_audit(run):
             damaged.append(str(run))
-            click.echo(f"{run}: {wrong}")
+            say(f"{run}: {wrong}")
     fate = " (forgotten; they are made again when next asked for)" if remake and damaged else "; forget them with --remake" if damaged else ""
-    click.echo(f"{count} stored results, {len(damaged)} damaged{fate}")
+    say(f"{count} stored results, {len(damaged)} damaged{fate}")
     if damaged and not remake:
         sys.exit(1)
 
@@ -390,8 +390,6 @@ def verify(remake: bool, runs: tuple[Path, ...]) -> None:
 def clean(everything: bool) -> None:
     """Free the store's space. Kept generators, runs, ledgers and the record of opened test images stay."""
     import json
-
-    from mitate.store import Store
 
     store, keep = Store.find(), set()
     for path in sorted(Path("runs").glob("*/jobs.jsonl")) if Path("runs").is_dir() and not everything else []:
@@ -405,20 +403,27 @@ def clean(everything: bool) -> None:
         if (entry := store.get(digest)) is not None:
             keep |= set(json.loads(entry.path("asked.json").read_text())["inputs"].values())
     count, size = store.clean(keep=keep)
-    click.echo(f"{count} results dropped, {size / 1e6:.1f} MB freed")
+    say(f"{count} results dropped, {size / 1e6:.1f} MB freed")
 
 
 def main() -> NoReturn:
     """Run the command line; the exit code is 2 for every error a user can act on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still gets its line
     try:
-        app.main(prog_name="mitate", standalone_mode=False)
+        with disk_errors(Store.find().root):
+            app.main(prog_name="mitate", standalone_mode=False)
     except MitateError as wrong:
-        click.echo(f"error: {wrong.message}\nfix: {wrong.fix}", err=True)
+        refuse(wrong.message, wrong.fix)
         sys.exit(wrong.exit_code)
     except click.ClickException as wrong:
-        click.echo(f"error: {wrong.format_message()}\nfix: see mitate {' '.join(sys.argv[1:2])} --help", err=True)
+        refuse(wrong.format_message(), f"see mitate {' '.join(sys.argv[1:2])} --help")
+        sys.exit(2)
+    except MemoryError:
+        refuse("There is not enough memory for this.", "give fewer or smaller images, or fewer workers (--engine local:1)")
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; the same command goes on from here", err=True)
+        say("interrupted; the same command goes on from here", err=True)
         sys.exit(130)
     sys.exit(0)

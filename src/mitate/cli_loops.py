@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from mitate import cli_options as shared
+from mitate.cli_said import say
 from mitate.errors import SettingError
 from mitate.progress import Line, clock
 
@@ -80,15 +81,15 @@ def collapse(
         n=usual.n if n is None else n, **told,
     )  # fmt: skip
     for note in grounds.notes(named.ground, loop):
-        click.echo(note, err=True)
+        say(note, err=True)
     line = _Paced("collapse")
     found = run(named.ground, loop, seeds=seeds, out=out, workers=_workers(engine, ground, seeds, out), progress=line)
     line.close()
     for seed, why in found.blocked.items():
-        click.echo(f"chain {seed} is blocked: {why}", err=True)
+        say(f"chain {seed} is blocked: {why}", err=True)
     _print(found)
     if out is not None:
-        click.echo(f"{out / 'loop.jsonl'}: {len(found.lines)} generations of {len(found.chains)} chains; mitate report {out} writes its page")
+        say(f"{out / 'loop.jsonl'}: {len(found.lines)} generations of {len(found.chains)} chains; mitate report {out} writes its page")
 
 
 @click.command()
@@ -116,17 +117,17 @@ def monitor(run: Path | None, follow: bool, null: Path | None, rate: float, lows
     line = _Paced("null runs")
     alarm = monitor_of(run, rate=rate, null=null, lows=dict(_low(text) for text in lows), progress=line)
     line.close()
-    click.echo(f"{len(alarm.names)} indicators; false alarms in at most {alarm.rate:g} of runs of {alarm.looks} generations ({alarm.runs} null runs)")
+    say(f"{len(alarm.names)} indicators; false alarms in at most {alarm.rate:g} of runs of {alarm.looks} generations ({alarm.runs} null runs)")
     stopped: set[int] = set()
     for told in states(run, alarm, follow=follow, every=every):
         state = told.state
         back = f"; roll back to generation {state.roll_back_to}" if state.roll_back_to is not None else ""
         why = f": {', '.join(state.reasons)}{back}" if state.reasons else ""
         beyond = " (beyond the looks of the stated rate)" if state.beyond else ""
-        click.echo(f"chain {told.chain} generation {state.generation} {state.name}{why}{beyond}")
+        say(f"chain {told.chain} generation {state.generation} {state.name}{why}{beyond}")
         if state.name == STOP:
             stopped.add(told.chain)
-    click.echo(f"STOP in {len(stopped)} chains" if stopped else "no chain is at STOP")
+    say(f"STOP in {len(stopped)} chains" if stopped else "no chain is at STOP")
     if exit_code and stopped:
         raise SystemExit(1)
 
@@ -144,9 +145,7 @@ class _Paced:
             spent, self.before = time.monotonic() - self.started, done - 1
             left = total - done
             if spent >= DEAR and left:
-                click.echo(
-                    f"{self.title}: {note} took {clock(spent)}, with what is made once; {left} generations are left, at most {clock(left * spent)}", err=True
-                )
+                say(f"{self.title}: {note} took {clock(spent)}, with what is made once; {left} generations are left, at most {clock(left * spent)}", err=True)
             self.line = Line(1.0, title=self.title)
         self.line.step(done - self.before, total - self.before, note)
 
@@ -201,4 +200,4 @@ def _print(found: Any) -> None:
         rows.append([str(t + 1), *cells])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
-        click.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        say("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))

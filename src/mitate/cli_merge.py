@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mitate.cli_said import say
 from mitate.errors import SettingError
 
 
@@ -46,7 +47,7 @@ def merge(
         found = interference(experts if method in METHODS else list(words), base=base, progress=line)
         line.close()
         for told in table(found):
-            click.echo(told)
+            say(told)
         return
     if method not in METHODS:
         raise SettingError(f"There is no way {method!r} to merge.", fix=suggest(method, METHODS))
@@ -68,15 +69,15 @@ def merge(
     kept = "nothing: it is zero" if facts["kept"] is None else f"{100 * facts['kept']:.3g} % of it"
     named = zip([label for label, _ in labelled(experts)], how.shares(len(experts)), strict=True)
     shares = ", ".join(f"{label} {share:.3g}" for label, share in named)
-    click.echo(f"{name or method}: {shares}; {facts['modules']} modules, rank {facts['rank']} holds {kept}")
+    say(f"{name or method}: {shares}; {facts['modules']} modules, rank {facts['rank']} holds {kept}")
     clash = facts["clash"]
     if clash["cancelled"] is not None:
         told = f"{100 * clash['cancelled']:.3g} % of what the experts change is cancelled in their sum"
-        click.echo(f"{name or method}: {told} ({100 * (1 - len(experts) ** -0.5):.3g} % by chance; --report tells where)")
+        say(f"{name or method}: {told} ({100 * (1 - len(experts) ** -0.5):.3g} % by chance; --report tells where)")
     if out is not None:
-        click.echo(f"{made.write(out)}: for diffusers")
+        say(f"{made.write(out)}: for diffusers")
     if fused is not None:
-        click.echo(f"{made.fuse(fused)}: the whole model")
+        say(f"{made.fuse(fused)}: the whole model")
 
 
 def _searched(experts: list[str], how: Any, by: str, *, base: str | None, judge: str, budget: int, seed: int, name: str | None) -> Any:
@@ -103,7 +104,7 @@ def _searched(experts: list[str], how: Any, by: str, *, base: str | None, judge:
     labels = [label for label, _ in labelled(experts)]
     for weights, score in found.tried:
         shares = ", ".join(f"{label} {share:.3g}" for label, share in zip(labels, weights, strict=True))
-        click.echo(f"tried {shares}: {score:.4g}{' (kept)' if weights == found.how.weights else ''}")
+        say(f"tried {shares}: {score:.4g}{' (kept)' if weights == found.how.weights else ''}")
     ended = "to its end" if found.whole else "until its budget was spent"
-    click.echo(f"searched {ended} on {len(prompts)} prompts, judged by {judge}; the best of {len(found.tried)} scores too high: measure it on other prompts")
+    say(f"searched {ended} on {len(prompts)} prompts, judged by {judge}; the best of {len(found.tried)} scores too high: measure it on other prompts")
     return found.how

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mitate.cli_said import say
 from mitate.errors import SettingError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def generate(
         refused = asked or classes or template or blocked or per_prompt != 1 or (device, precision, saving) != ("cpu", "float32", "") or any(how.values())
         told = _draw(name, per_class, out, line, seed=seed, diversity=diversity, refused=bool(refused))
     line.close()
-    click.echo(f"{out}: {told}, each marked as made by a model")
+    say(f"{out}: {told}, each marked as made by a model")
 
 
 @click.group()
@@ -147,10 +148,10 @@ def shots(base: str, images: str, name: str, few: int, method: str, diversity: f
     dials = f"diversity {told['diversity']:g}{guidance}"
     dials = {"tuned": f"{facts['steps']} steps", "lora": f"{facts['steps']} steps", "base": "as they are"}.get(method, dials)
     why = f", chosen on images left out (energy score {min(chosen.scores.values()):.4g}; {chosen.at_zero:.4g} at diversity 0)" if chosen else ""
-    click.echo(f"{name}: {facts['shots']} images on {base} in {clock(facts['seconds'])}, {dials}{why}")
+    say(f"{name}: {facts['shots']} images on {base} in {clock(facts['seconds'])}, {dials}{why}")
     if chosen is not None and chosen.far > FAR:
         told = f"its images lie {chosen.far:.1f} times as far from those of {base} as those from each other: it may be too far"
-        click.echo(f"{name}: {told} (docs/few-shot.md)", err=True)
+        say(f"{name}: {told} (docs/few-shot.md)", err=True)
 
 
 def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, place: tuple[str, str], how: Any) -> None:
@@ -174,12 +175,12 @@ def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, plac
     found = learn(model, train_images(images), how, seed=seed, name=name, progress=line)
     line.close()
     facts = found.entry.result
-    click.echo(
+    say(
         f"{name}: {facts['parameters']} numbers learnt on {base} in {clock(facts['seconds'])}, {facts['steps']} steps, kept those of step {facts['best_step']}"
         f" (selection loss {_told_curve(facts['curve'])})"
     )
     if file is not None:
-        click.echo(f"{export(found, file)}: for diffusers")
+        say(f"{export(found, file)}: for diffusers")
 
 
 def _told_curve(curve: list[Any]) -> str:
@@ -208,7 +209,7 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
     texts = captioner.describe(found.pixels(size=captioner.size, channels=3), progress=line)
     line.close()
     for name, text in zip(found.names, texts, strict=True):
-        click.echo(f"{name}\t{text}")
+        say(f"{name}\t{text}")
     if json_file is not None:
         rows = [{"file": name, "text": text, "captioner": captioner.digest} for name, text in zip(found.names, texts, strict=True)]
         with disk_errors(json_file):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mitate.cli_said import say
 from mitate.errors import SettingError
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ def relabel(
     )  # fmt: skip
     line.close()
     for told in lines(found):
-        click.echo(told)
+        say(told)
     if file is not None:
         with writing(file):
             write_json(file, found.record)
     if out is not None:
         done = export(fakes, out)
         told = f"{done.images} images, {done.relabelled} of them relabelled; left out: {done.dropped} dropped"
-        click.echo(f"{out}: {told}, {done.open} on which people or filters disagree")
+        say(f"{out}: {told}, {done.open} on which people or filters disagree")
 
 
 def lines(found: Relabelled) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mitate.cli_said import say
 from mitate.errors import SettingError
 
 if TYPE_CHECKING:
@@ -54,16 +55,16 @@ def _page(fakes: Path, name: str | None, checks: tuple[str, ...], plan: Path | N
 
     found = Review(fakes, by=name if name is not None else _login(), checks=checklist(plan, checks), audit=audit, seed=seed)
     if found.unknown:
-        click.echo(f"{found.ledger.path}: decisions on {found.unknown} files that are not in the set; they are kept and count for nothing", err=True)
+        say(f"{found.ledger.path}: decisions on {found.unknown} files that are not in the set; they are kept and count for nothing", err=True)
     with Served(found, port=port, lang=lang) as served, _opened(None if no_browser else served.url):
-        click.echo(f"{fakes}: {len(found)} images for {found.by}. Ctrl-C ends the review; every decision is on the disk.")
-        click.echo(served.url)
+        say(f"{fakes}: {len(found)} images for {found.by}. Ctrl-C ends the review; every decision is on the disk.")
+        say(served.url)
         try:
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
             pass
-    click.echo(f"{served.decided} decisions made; they are in {found.ledger.path}")
+    say(f"{served.decided} decisions made; they are in {found.ledger.path}")
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def _export(fakes: Path, out: Path, reviewed_only: bool) -> None:
     done = export(fakes, out, reviewed_only=reviewed_only, progress=line)
     line.close()
     told = f"{done.images} images, {done.relabelled} of them relabelled, {done.unseen} that no person judged; left out: {done.dropped} dropped"
-    click.echo(f"{out}: {told}, {done.open} on which people disagree")
+    say(f"{out}: {told}, {done.open} on which people disagree")
 
 
 def _agreement(fakes: Path) -> None:
@@ -102,12 +103,12 @@ def _agreement(fakes: Path) -> None:
     standing = Standing(d for d in Ledger(fakes).read() if d.file in there)
     for by in standing.names():
         said = [d.decision for d in standing.by(by).values()]
-        click.echo(f"{by}: {said.count('keep')} kept, {said.count('drop')} dropped, {said.count('relabel')} relabelled")
+        say(f"{by}: {said.count('keep')} kept, {said.count('drop')} dropped, {said.count('relabel')} relabelled")
     held = [h.state for file in standing.files() if (h := agreed(standing.of(file)))]
     told = ", ".join(f"{held.count(state)} {word}" for state, word in (("keep", "kept"), ("drop", "dropped"), ("relabel", "relabelled"), ("open", "open")))
-    click.echo(f"{fakes}: {told}; {len(there) - len(held)} of {len(there)} images without a decision")
+    say(f"{fakes}: {told}; {len(there) - len(held)} of {len(there)} images without a decision")
     for pair in agreements(standing):
-        click.echo(_pair(pair))
+        say(_pair(pair))
     _audit(audited(standing))
 
 
@@ -118,16 +119,16 @@ def _pair(pair: Agreement) -> str:
 
 def _audit(found: Audit) -> None:
     if found.dropped is None and found.kept is None:
-        click.echo("audit: not measured (no image was judged in one: mitate review FAKES --audit 50)")
+        say("audit: not measured (no image was judged in one: mitate review FAKES --audit 50)")
         return
     if found.dropped:
-        click.echo(f"audit: of the images that filters dropped, people keep {_share(found.dropped)}, n = {found.dropped.n}")
+        say(f"audit: of the images that filters dropped, people keep {_share(found.dropped)}, n = {found.dropped.n}")
     for name, share in found.overruled.items():
-        click.echo(f"audit: dropped by {name.partition(':')[2]}: people keep {_share(share)}, n = {share.n}")
+        say(f"audit: dropped by {name.partition(':')[2]}: people keep {_share(share)}, n = {share.n}")
     if found.kept:
-        click.echo(f"audit: of the images that no filter dropped, people drop {_share(found.kept)}, n = {found.kept.n}")
+        say(f"audit: of the images that no filter dropped, people drop {_share(found.kept)}, n = {found.kept.n}")
     if found.relabelled or found.unsettled:
-        click.echo(f"audit: {found.relabelled} that filters dropped were relabelled; on {found.unsettled} people disagree")
+        say(f"audit: {found.relabelled} that filters dropped were relabelled; on {found.unsettled} people disagree")
 
 
 def _share(found: Interval | None) -> str:

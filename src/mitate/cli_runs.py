@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from mitate.cli_said import say
 from mitate.errors import SettingError
 
 if TYPE_CHECKING:
@@ -73,12 +72,12 @@ def compare(asked: Any, out: Path | None, *, html: Path | None, lang: str, engin
         return
     run = run_compare(plan, place, workers=workers, command=_command())
     for line in lines(run.answer):
-        click.echo(line)
+        say(line)
     _tell(run, lang=lang, exit_code=False)
     if html is not None:
         from mitate.report.html import write_report
 
-        click.echo(str(write_report(run, lang=lang, out=html)))
+        say(str(write_report(run, lang=lang, out=html)))
 
 
 def skills(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool) -> None:
@@ -98,7 +97,7 @@ def skills(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool) 
         return
     run = run_skills(plan, place, workers=workers, store=Store.find(), command=_command())
     for line in lines(run.answer):
-        click.echo(line)
+        say(line)
     _tell(run, lang=lang, exit_code=False)
 
 
@@ -121,9 +120,9 @@ def _place(plan: Any, out: Path | None, *, cost: bool) -> Path | None:
     from mitate.study import Run
 
     for finding in plan.study.data["findings"]:
-        click.echo(f"{finding['severity']}: {finding['message']}", err=True)
+        say(f"{finding['severity']}: {finding['message']}", err=True)
     if out is None or not Run(out).finished:
-        click.echo(plan.cost(), err=not cost)
+        say(plan.cost(), err=not cost)
     if cost:
         return None
     assert out is not None
@@ -141,11 +140,11 @@ def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
         write_report(run, lang=lang)
         write_audit(run.folder)
     answer = run.answer
-    click.echo(f"verdict: {answer['verdict']}")
-    click.echo(answer["reason"])
+    say(f"verdict: {answer['verdict']}")
+    say(answer["reason"])
     if said := (answer.get("meeting") or {}).get("text"):
-        click.echo(f"to say:  {said}")
-    click.echo(f"report:  {path}")
+        say(f"to say:  {said}")
+    say(f"report:  {path}")
     if exit_code:
         sys.exit(EXIT[answer["verdict"]])
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mitate import cli_options as shared
+from mitate.cli_said import say
 from mitate.errors import SettingError
 
 
@@ -41,7 +42,7 @@ def prompts(
     from mitate.settings import record
 
     if show is not None:
-        click.echo(skill_file(show), nl=False)
+        say(skill_file(show), nl=False)
         return
     if skill is None or n is None or out is None:
         told = f"--skill (of ours: {', '.join(names())})" if skill is None else "--n 1000" if n is None else f"--out prompts/{Path(skill).stem}.jsonl"
@@ -57,7 +58,7 @@ def prompts(
     facts = found.manifest
     rounds = f"{facts['rounds']} whole rounds" if facts["rounds"] != 1 else "1 whole round"
     drops = f"; dropped {told_drops(facts['drops'])}" if facts["drops"] else ""
-    click.echo(f"{out}: {len(found.texts)} prompts of {spec.name} from {facts['from']}, {rounds}{drops}")
+    say(f"{out}: {len(found.texts)} prompts of {spec.name} from {facts['from']}, {rounds}{drops}")
 
 
 @click.command()

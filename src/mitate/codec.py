@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mitate.errors import DataError
 from mitate.marks import has_manifest, mark_of
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; above this a small file can fill the memory ("decompression bomb")
+ROWS = 256  # that are narrowed to 8 bits at a time
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the suffix: Pillow's EPS reader would start Ghostscript
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -118,11 +120,13 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 def _narrow(wide: np.ndarray) -> np.ndarray:
     """16-bit integers (or 32-bit ones and floats as some readers return them) to uint8 [h, w, 1]."""
-    values = wide.astype(np.float64)
-    if not np.isfinite(values).all() or values.min() < 0:
+    low, top = float(wide.min()), float(wide.max())
+    if not (math.isfinite(low) and math.isfinite(top)) or low < 0:
         raise ValueError("pixel values are negative or not finite")
-    top = values.max()
     scale = 255.0 if top <= 1 and wide.dtype.kind == "f" else 1.0 if top <= 255 and wide.dtype.kind == "f" else 255.0 / 65535.0
     if top * scale > 255.5:
         raise ValueError(f"pixel values reach {top:g}")
-    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)[..., None]
+    out = np.empty((*wide.shape, 1), np.uint8)
+    for row in range(0, len(wide), ROWS):  # float64 of 100 megapixels at once would take gigabytes
+        out[row : row + ROWS, :, 0] = np.clip(np.rint(wide[row : row + ROWS].astype(np.float64) * scale), 0, 255)
+    return out

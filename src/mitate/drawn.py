@@ -6,7 +6,6 @@ known_of("leaves-diff", store=store)       one generator's; drawn now where the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mitate.images import ArrayReader
 from mitate.intake.listing import Listing, Row, Stamp
 from mitate.intake.scanning import Known
 from mitate.progress import Progress
+from mitate.settings import parsed
 from mitate.store import Entry, Store
 
 DRAWN = 200  # images of each class that a generator without stored samples draws
@@ -45,7 +45,7 @@ def known_of(name: str | Fitted, *, store: Store, per_class: int = DRAWN, seed: 
         entry = store.get(drawn.provenance.parents[-1])
         if entry is None:
             raise StoreError(f"What {generator.kind} drew is not in the store.", fix="run the same command again")
-        mine = [(entry, json.loads(entry.path("asked.json").read_text()))]
+        mine = [(entry, parsed(entry.path("asked.json").read_text()))]
     return [_known(entry, asked, store, names) for entry, asked in mine]
 
 
@@ -53,7 +53,7 @@ def _stored(store: Store) -> Iterator[tuple[Entry, dict[str, Any]]]:
     for name in store.objects():
         folder = store.folder_of(name)
         try:
-            asked = json.loads((folder / "asked.json").read_text())
+            asked = parsed((folder / "asked.json").read_text())
             if asked["verb"] not in SETS or not (folder / "x.npy").is_file() or (entry := store.get(name)) is None:
                 continue
         except (OSError, ValueError, KeyError, StoreError):
@@ -66,7 +66,7 @@ def _known(entry: Entry, asked: dict[str, Any], store: Store, names: dict[str, s
     path = entry.path("x.npy")
     x = np.load(path, mmap_mode="r", allow_pickle=False)
     labels = np.load(entry.path("y.npy"), allow_pickle=False)
-    classes = json.loads(entry.path("facts.json").read_text(encoding="utf-8"))["classes"]
+    classes = parsed(entry.path("facts.json").read_text(encoding="utf-8"))["classes"]
     stat = path.stat()
     rows = tuple(Row(name=f"{classes[k]}/{i}", stamp=Stamp(f"{path.resolve()}#{i}", stat.st_size, stat.st_mtime_ns)) for i, k in enumerate(labels.tolist()))
     source = _generator_of(asked, store)
@@ -92,7 +92,7 @@ def _originals(generator: str, store: Store) -> frozenset[str]:
     for role, name in _asked(store.folder_of(generator)).get("inputs", {}).items() if generator else ():
         if role in ("train", "selection"):
             try:
-                found.update(json.loads((store.folder_of(name) / "facts.json").read_text(encoding="utf-8")).get("digests", ()))
+                found.update(parsed((store.folder_of(name) / "facts.json").read_text(encoding="utf-8")).get("digests", ()))
             except (OSError, ValueError):
                 continue
     return frozenset(found)
@@ -100,7 +100,7 @@ def _originals(generator: str, store: Store) -> frozenset[str]:
 
 def _asked(folder: Path) -> dict[str, Any]:
     try:
-        values = json.loads((folder / "asked.json").read_text())
+        values = parsed((folder / "asked.json").read_text())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

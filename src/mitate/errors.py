@@ -12,14 +12,13 @@ from __future__ import annotations
 
 
 class MitateError(Exception):
-    """An error the user can act on: `message` says what happened with the value, `fix` says what to do."""
+    """An error the user can act on: `message` says what happened with the value, `fix` says what to do. Each is one line, whatever it quotes."""
 
     exit_code = 2
 
     def __init__(self, message: str, *, fix: str) -> None:
-        super().__init__(message, fix)
-        self.message = message
-        self.fix = fix
+        self.message, self.fix = (" ".join(text.splitlines()) for text in (message, fix))
+        super().__init__(self.message, self.fix)
 
     def __str__(self) -> str:
         return f"{self.message}  fix: {self.fix}"

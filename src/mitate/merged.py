@@ -7,7 +7,6 @@ three.write("three.safetensors"); three.fuse("three/")                          
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from mitate.errors import DataError, JobError, SettingError
 from mitate.fitted import Fitted
 from mitate.progress import Progress
 from mitate.runtime import torch_threads
-from mitate.settings import plain, suggest
+from mitate.settings import parsed, plain, suggest
 from mitate.store import Asked, Entry, Store, checked_name, writing
 
 if TYPE_CHECKING:
@@ -267,7 +266,7 @@ def _sentences(entry: Entry, store: Store) -> tuple[str, ...]:
 
 def _layers(pipeline: Pipeline) -> int:
     try:
-        found = json.loads((pipeline.folder / "unet" / "config.json").read_text(encoding="utf-8"))["layers_per_block"]
+        found = parsed((pipeline.folder / "unet" / "config.json").read_text(encoding="utf-8"))["layers_per_block"]
     except (OSError, ValueError, KeyError):
         return 0
     return found if isinstance(found, int) else 0
@@ -284,7 +283,7 @@ def _kept(name: str, store: Store) -> Entry:
 
 
 def _asked(entry: Entry) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(entry.path("asked.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = parsed(entry.path("asked.json").read_text(encoding="utf-8"))
     return found
 
 

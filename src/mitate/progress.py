@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from typing import IO, Protocol
 
 PLAIN_EVERY = 30.0  # seconds between lines where the output is not a terminal
+CONTROL = ("Cc", "Cs", "Zl", "Zp")  # of Unicode: control characters, halves of characters, line ends
+TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the order of letters
 
 
 class Progress(Protocol):
@@ -62,7 +65,7 @@ class Line:
         share = self.done / self.total
         spent = now - self._started
         left = f", about {clock(spent / share - spent)} left" if share > 0.02 else ""
-        text = f"{self.title} {share:4.0%}{left}" + (f"  {note}" if note else "")
+        text = tame(f"{self.title} {share:4.0%}{left}" + (f"  {note}" if note else ""))
         if self._live:
             text = text[:100]
             self._out.write("\r" + text.ljust(self._width))
@@ -70,6 +73,11 @@ class Line:
         else:
             self._out.write(text + "\n")
         self._out.flush()
+
+
+def tame(text: str) -> str:
+    """Text with `?` for each sign that a terminal would obey, that turns the order of letters, or that no stream can hold. A tab stays."""
+    return "".join("?" if c != "\t" and (unicodedata.category(c) in CONTROL or c in TURNING) else c for c in text)
 
 
 def clock(seconds: float) -> str:

@@ -106,6 +106,14 @@ def _processor() -> str:
         return platform.processor() or "unknown"
 
 
+def memory() -> int:
+    """Bytes of memory that the machine has, as far as the system tells; else 16 GB."""
+    try:
+        return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return 16_000_000_000
+
+
 def free_memory() -> int:
     """Bytes of memory that are free, as far as the system tells; else 4 GB."""
     try:

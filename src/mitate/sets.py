@@ -25,7 +25,7 @@ from mitate.cards import dataset_card
 from mitate.errors import SettingError
 from mitate.images import ImageSet, Provenance
 from mitate.progress import Progress, Silent
-from mitate.settings import digest, plain
+from mitate.settings import digest, parsed, plain
 from mitate.store import disk_errors, file_digest, write_json, write_text
 
 SUMS = "SHA256SUMS"
@@ -102,7 +102,7 @@ def _holds(folder: Path, name: str) -> bool:
     if not any(folder.iterdir()):
         return False
     try:
-        found = json.loads((folder / "provenance.json").read_text(encoding="utf-8")).get("identity")
+        found = parsed((folder / "provenance.json").read_text(encoding="utf-8")).get("identity")
     except (OSError, ValueError, AttributeError):
         found = None
     if found != name:
@@ -119,8 +119,16 @@ def _damaged(folder: Path) -> list[str]:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return [SUMS]
-    listed = [line.split("  ", 1) for line in lines]
-    return [file for expected, file in listed if not (folder / file).is_file() or file_digest(folder / file) != expected]
+    listed = [line.partition("  ") for line in lines]
+    return [file or SUMS for expected, _, file in listed if not _is_whole(folder, file, expected)]
+
+
+def _is_whole(folder: Path, file: str, expected: str) -> bool:
+    path = folder / file
+    try:
+        return path.resolve().is_relative_to(folder.resolve()) and path.is_file() and file_digest(path) == expected
+    except (OSError, ValueError):  # a list that was changed can name anything
+        return False
 
 
 def _write_all(images: ImageSet, provenance: Provenance, building: Path, name: str, progress: Progress) -> None:

@@ -48,17 +48,30 @@ def digest(tag: str, value: Any) -> str:
     return hashlib.sha256(tag.encode() + b"\0" + canonical(value)).hexdigest()
 
 
+def parsed(text: str) -> Any:
+    """What JSON text holds. ValueError for whatever is none, also for brackets nested too deep and for halves of characters, which no file can hold."""
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
+    return value
+
+
 def record(kind: type[T], values: Mapping[str, Any], *, where: str) -> T:
     """The record `kind` with `values` checked against its field types; `where` is named in the error."""
     import msgspec
 
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        raise SettingError(f"{where}: {str(values)[:60]!r} is no table of settings.", fix="write name = value")
     for key in values:
         if key not in known:
             raise SettingError(f"{where}: there is no setting {key!r}.", fix=suggest(key, known))
     try:
         return msgspec.convert(dict(values), kind, strict=True)
-    except (msgspec.ValidationError, ValueError) as wrong:
+    except (msgspec.ValidationError, ValueError, OverflowError) as wrong:
         raise SettingError(f"{where}: {wrong}.", fix="give a value of the type and range it names") from None
 
 

@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, MitateError, StoreError
-from mitate.settings import digest, plain
+from mitate.settings import digest, parsed, plain
 
 HOME = ".mitate"
+DIGEST = re.compile("[0-9a-f]{64}")
 EARLIER = ("earlier_seconds", "earlier_cpu_seconds")  # of the parts of a work before the last kill
 
 
@@ -84,9 +85,14 @@ class Store:
     def get(self, asked: Asked | str) -> Entry | None:
         """The finished result of `asked` (or of a digest), or None."""
         name = asked if isinstance(asked, str) else asked.digest
+        if not DIGEST.fullmatch(name):  # a changed reference must not lead out of the store
+            return None
         folder = self.folder_of(name)
         try:
-            return Entry(name, folder, json.loads((folder / "result.json").read_text()))
+            result = parsed((folder / "result.json").read_text(encoding="utf-8"))
+            if not isinstance(result, dict):
+                raise ValueError("it is no record")
+            return Entry(name, folder, result)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as wrong:
@@ -161,8 +167,8 @@ class Store:
     def kept(self, name: str) -> Entry | None:
         """The result kept under `name`, or None."""
         try:
-            target = (self.root / "refs" / checked_name(name)).read_text().strip()
-        except OSError:
+            target = (self.root / "refs" / checked_name(name)).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
             return None
         return self.get(target)
 
@@ -171,7 +177,8 @@ class Store:
         folder = self.root / "refs"
         if not folder.is_dir():
             return {}
-        return {p.name: p.read_text().strip() for p in sorted(folder.iterdir()) if not p.name.startswith(".")}  # a kill may leave half a hidden one
+        files = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())  # a kill may leave half a hidden one
+        return {p.name: p.read_text(encoding="utf-8", errors="replace").strip() for p in files}
 
     def blind(self, name: str) -> str:
         """A name in place of `name` that nobody can guess who has not this store: its HMAC with the store's secret, 64 hex characters."""
@@ -198,10 +205,12 @@ class Store:
         """What is wrong with an object, or None: a missing or unreadable record, a changed, missing or extra file."""
         folder = self.folder_of(name)
         try:
-            asked, result = (json.loads((folder / f).read_text()) for f in ("asked.json", "result.json"))
-        except (OSError, ValueError) as wrong:
+            asked, result = (dict(parsed((folder / f).read_text(encoding="utf-8"))) for f in ("asked.json", "result.json"))
+            settings = {k: asked[k] for k in ("verb", "version", "settings", "inputs")}
+            listed = dict(result.get("files", {}))
+            told = digest("mitate.asked", settings)
+        except (OSError, ValueError, TypeError, KeyError) as wrong:
             return f"record unreadable: {wrong}"
-        listed = result.get("files", {})
         present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"asked.json", "result.json"}
         if missing := set(listed) - present:
             return f"missing: {', '.join(sorted(missing))}"
@@ -210,8 +219,7 @@ class Store:
         for file, expected in listed.items():
             if file_digest(folder / file) != expected:
                 return f"changed: {file}"
-        settings = {k: asked[k] for k in ("verb", "version", "settings", "inputs")}
-        return None if digest("mitate.asked", settings) == name else "its question does not give its name"
+        return None if told == name else "its question does not give its name"
 
     def drop(self, name: str) -> None:
         """Forget an object; it is remade when it is next asked for. It leaves its place at once and is then deleted."""
@@ -313,6 +321,8 @@ def disk_errors(root: Path) -> Iterator[None]:
                 f"No space left on the disk of {root}.", fix="free some space (mitate clean) and run the same command again; finished work is kept"
             ) from wrong
         number, name = (wrong.errno, wrong.filename or root) if isinstance(wrong, OSError) else (None, root)
+        if number in (errno.EIO, errno.ENAMETOOLONG, errno.EMFILE, errno.ELOOP):
+            raise StoreError(f"{name} cannot be used ({wrong.strerror}).", fix="check the disk and the place, and run the same command again") from wrong  # type: ignore[attr-defined]
         if number in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(f"{name} cannot be written.", fix="make it writable, or set MITATE_HOME to a folder that is") from wrong
         if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
@@ -332,6 +342,6 @@ def writing(path: Path) -> Iterator[None]:
 
 def _is_full(wrong: Exception) -> bool:
     """Whether the disk is full. NumPy and safetensors say so in words only, without the system's error number."""
-    if isinstance(wrong, OSError) and wrong.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(wrong, OSError) and wrong.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     return re.search(r"\d+ requested and \d+ written|No space left on device", str(wrong)) is not None

@@ -6,14 +6,13 @@ inputs, so a whole plan can be named before anything has run. A Run folder is fo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError
-from mitate.settings import digest, plain
+from mitate.settings import digest, parsed, plain
 from mitate.store import Asked
 
 
@@ -75,8 +74,10 @@ class Run:
         """The study of this run; DataError when the folder holds none."""
         facts = self.read("study.json")
         try:
-            return Study(facts["kind"], facts["plan"], facts["data"], facts["sizes"], tuple(facts["gates"]), facts["detectable"], facts["estimates"])
-        except (KeyError, TypeError) as wrong:
+            study = Study(facts["kind"], facts["plan"], facts["data"], facts["sizes"], tuple(facts["gates"]), facts["detectable"], facts["estimates"])
+            _ = study.digest
+            return study
+        except (KeyError, TypeError, ValueError) as wrong:
             raise DataError(f"{self.folder}/study.json is not a study ({wrong}).", fix="choose another folder with --out") from wrong
 
     @property
@@ -106,7 +107,10 @@ class Run:
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the run."""
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            found = parsed((self.folder / name).read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it is no record")
+            return found
         except FileNotFoundError as wrong:
             raise DataError(f"{self.folder} has no {name}.", fix="give a run folder; if its run was interrupted, give its command again") from wrong
         except (OSError, ValueError) as wrong:

@@ -11,7 +11,6 @@ The form is that of Davidsonian scene graphs (Cho et al. 2024, arXiv 2310.18235)
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 from mitate.errors import DataError
 from mitate.lab.captions import Prompt
 from mitate.lab.questions import questions as lab_questions
-from mitate.settings import suggest
+from mitate.settings import parsed, suggest
 
 YES = "yes"
 KEYS = ("id", "question", "answer", "parents")
@@ -105,7 +104,7 @@ def in_order(questions: Sequence[Question], *, where: str) -> tuple[Question, ..
 
 def _prompt(line: str, where: str) -> tuple[str, list[Any]]:
     try:
-        told = json.loads(line)
+        told = parsed(line)
     except (ValueError, RecursionError) as wrong:
         raise DataError(f"{where} is no JSON ({wrong}).", fix=FIX) from wrong
     prompt, rows = (told.get("prompt"), told.get("questions")) if isinstance(told, dict) else (None, None)

@@ -23,6 +23,7 @@ from mitate.images import ImageSet, Provenance
 from mitate.intake.opening import look_all, open_images
 from mitate.progress import Progress
 from mitate.sets import SUMS, check_new, write_images
+from mitate.settings import parsed
 from mitate.store import disk_errors, file_digest, write_text
 
 PERSON = "review"  # in `filters`: at least one person looked at it. Names of people stay in the ledger
@@ -102,7 +103,7 @@ def _passed(said: Mapping[str, Decision]) -> list[str]:
 def _provenance(folder: Path, images: ImageSet, marked: bool) -> Provenance:
     """Where the set says that it comes from; of sets made elsewhere, that much. SettingError for images that may be real."""
     try:
-        said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["provenance"]
+        said = parsed((folder / "provenance.json").read_text(encoding="utf-8"))["provenance"]
         made = Provenance(str(said["generator"]), str(said["digest"]), dict(said["settings"]), tuple(map(str, said["parents"])))
     except (FileNotFoundError, NotADirectoryError):
         if not marked:
@@ -120,7 +121,7 @@ def _provenance(folder: Path, images: ImageSet, marked: bool) -> Provenance:
 def _classes(folder: Path, images: ImageSet) -> Sequence[str]:
     """The set's classes in the order in which it was written, where it says so; else by name."""
     try:
-        order = list(json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["folders"])
+        order = list(parsed((folder / "provenance.json").read_text(encoding="utf-8"))["folders"])
     except (OSError, ValueError, KeyError, TypeError):
         return images.classes
     return order if set(order) >= set(images.classes) else images.classes
@@ -132,7 +133,7 @@ def _seeds(folder: Path) -> dict[str, int]:
         lines = (folder / "metadata.jsonl").read_text(encoding="utf-8-sig").splitlines()
     except OSError:
         return {}
-    rows = (json.loads(line) for line in lines if line.strip())  # read as JSON before, when the set was opened
+    rows = (parsed(line) for line in lines if line.strip())  # read as JSON before, when the set was opened
     return {str(row.get("file_name")): row["seed"] for row in rows if isinstance(row.get("seed"), int) and not isinstance(row["seed"], bool)}
 
 
@@ -144,7 +145,7 @@ def _place(images: ImageSet, sources: Sequence[str], passed: Sequence[list[str]]
         try:
             write_images(images, building, progress=progress)
             path = building / "metadata.jsonl"
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines()]
             told = ({**row, "filters": p, "source": s} for row, s, p in zip(rows, sources, passed, strict=True))
             write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told))
             _sum(building, path.name)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mitate.errors import DataError, SettingError
+from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.settings import digest, suggest
 from mitate.store import file_digest
 
@@ -189,16 +189,21 @@ class Similarity:
     def _loaded(self) -> tuple[Any, Any]:
         if not (self.folder / "config.json").is_file():
             raise DataError(f"{self.folder} holds no model of transformers (a config.json).", fix=f"give a folder, or {OURS}")
+        from mitate.runtime import quiet
+
         try:
-            from transformers import AutoModel, AutoProcessor
-
-            from mitate.runtime import quiet
-
             with quiet():
-                model = AutoModel.from_pretrained(self.folder, use_safetensors=True, local_files_only=True).float().eval()
-                made = model, AutoProcessor.from_pretrained(self.folder, local_files_only=True)
-        except (OSError, ValueError, ImportError, KeyError) as wrong:
-            raise DataError(f"{self.folder} cannot be opened ({str(wrong).splitlines()[0]}).", fix="give an image-text model with safetensors") from wrong
+                from transformers import AutoModel, AutoProcessor
+        except ImportError as wrong:
+            raise MissingExtra.of(wrong.name or "transformers", "diffusion", "An image-text model") from wrong
+        how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            with quiet():
+                model = AutoModel.from_pretrained(self.folder, use_safetensors=True, **how).float().eval()
+                made = model, AutoProcessor.from_pretrained(self.folder, **how)
+        except Exception as wrong:  # whatever a damaged folder raises in the library that reads it
+            told = (str(wrong).strip().splitlines() or [type(wrong).__name__])[0]
+            raise DataError(f"{self.folder} cannot be opened ({told}).", fix="give an image-text model with safetensors") from wrong
         if not all(hasattr(model, name) for name in ("get_text_features", "get_image_features")):
             raise DataError(f"{self.folder} is a {type(model).__name__}, which compares no pictures with sentences.", fix="give one like CLIP")
         return made

@@ -121,7 +121,7 @@ class Ledger:
                 continue
             try:
                 yield _sound(decode(line))
-            except (msgspec.MsgspecError, ValueError) as wrong:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as wrong:
                 raise DataError(
                     f"{self.path} line {number} is no decision ({wrong}).", fix="take that line out with a text editor, or bring the file back from a copy"
                 ) from None

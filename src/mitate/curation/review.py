@@ -271,7 +271,7 @@ def checklist(plan: Path | None, given: Sequence[str]) -> tuple[str, ...]:
             found = tomllib.loads(plan.read_text(encoding="utf-8-sig")).get("checklist")
         except OSError as wrong:
             raise SettingError(f"The plan {plan} cannot be read ({wrong.strerror}).", fix="check the path") from wrong
-        except ValueError as wrong:
+        except (ValueError, RecursionError) as wrong:
             raise SettingError(f"The plan {plan} is not TOML: {wrong}.", fix="mend that line") from wrong
         if not isinstance(found, list) or not found or not all(isinstance(line, str) for line in found):
             raise SettingError(f"The plan {plan} has no checklist.", fix='write checklist = ["Exactly one leaf", "No text"]')

@@ -10,7 +10,6 @@ Levels are our own, explicit (level, next level) pairs: diffusers' schedulers ta
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,9 +26,10 @@ from mitate.generators import samplers
 from mitate.generators.diffusion import Flow, clean_image
 from mitate.generators.inversion import Denoising
 from mitate.generators.pipelines import Pipeline
+from mitate.generators.places import index_of
 from mitate.generators.unet import UNet
 from mitate.runtime import quiet
-from mitate.settings import digest
+from mitate.settings import digest, parsed
 from mitate.store import file_digest
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -235,9 +235,9 @@ class OfPipeline:
 def unconditional_index(folder: Path) -> dict[str, Any] | None:
     """What `model_index.json` names, where that is a `UNet2DModel`; None for other folders."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = index_of(folder)
         return index if isinstance(index, dict) and index.get(UNET, [None, None])[1] == "UNet2DModel" else None
-    except (OSError, ValueError, TypeError, IndexError):
+    except (DataError, TypeError, LookupError):
         return None
 
 
@@ -271,7 +271,7 @@ def _alphas(schedule: dict[str, Any], *, where: Path) -> Tensor:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parsed(file.read_text(encoding="utf-8"))
         return dict(found)
     except (OSError, ValueError, TypeError) as wrong:
         raise DataError(f"{file} cannot be read ({wrong}).", fix="copy the folder whole") from wrong

@@ -9,7 +9,6 @@ the same bytes, however often.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from mitate.errors import DataError
+from mitate.generators.places import index_of
 from mitate.generators.updates import Updates, part_of
+from mitate.settings import parsed
 from mitate.store import write_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # of a component, in one file; or beside it, an index of several
@@ -46,7 +47,7 @@ def fits(updates: Updates, folder: Path, *, name: str) -> None:
 def fuse(updates: Updates, folder: Path, out: Path, *, facts: Mapping[str, Any] | None = None) -> None:
     """Write the pipeline in `folder`, with the updates added, into the new folder `out`. facts: of where the updates come from, kept in fused.json."""
     fits(updates, folder, name="the update")
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = index_of(folder)
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         fresh.mkdir(parents=True)
@@ -89,7 +90,7 @@ def _fuse_part(updates: Updates, folder: Path, part: str, out: Path) -> None:
 def _copy(file: Path, target: Path) -> None:
     """As it is, but for the place in a configuration."""
     if file.suffix == ".json":
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parsed(file.read_text(encoding="utf-8"))
         if isinstance(found, dict) and PLACE in found:
             write_json(target, {key: value for key, value in found.items() if key != PLACE})
             return
@@ -104,7 +105,7 @@ def _files(folder: Path, part: str) -> list[Path]:
         index = folder / part / f"{name}.index.json"
         if index.is_file():
             try:
-                found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+                found = parsed(index.read_text(encoding="utf-8"))["weight_map"].values()
                 return [folder / part / Path(file).name for file in sorted(set(found))]
             except (OSError, ValueError, KeyError, AttributeError, TypeError) as wrong:
                 raise DataError(f"{index} cannot be read ({wrong}).", fix="copy the folder whole") from wrong

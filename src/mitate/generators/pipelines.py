@@ -11,7 +11,6 @@ the text encoder once, however many images of it are asked for.
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +25,11 @@ import torch
 
 from mitate.errors import DataError, JobError, SettingError
 from mitate.generators.learnt import Learnt
-from mitate.generators.places import LAB, Place, fetch, is_hub_name, is_pipeline, load
+from mitate.generators.places import LAB, Place, fetch, index_of, is_hub_name, is_pipeline, load
 from mitate.generators.tokens import said
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads
-from mitate.settings import QUIET, digest, suggest
+from mitate.settings import QUIET, digest, parsed, suggest
 from mitate.store import file_digest
 
 BATCH = 16  # images at once up to PIXELS of a side; above, fewer, so that memory stays about the same
@@ -94,7 +93,7 @@ class Pipeline:
     @cached_property
     def digest(self) -> str:
         """Name of the weights and configuration, not of the folder: every file of the components that model_index.json names."""
-        index = json.loads((self.folder / "model_index.json").read_text(encoding="utf-8"))
+        index = index_of(self.folder)
         parts = [self.folder / name for name in sorted(index) if (self.folder / name).is_dir()]
         files = [self.folder / "model_index.json", *(p for part in parts for p in sorted(part.rglob("*")) if p.is_file())]
         return digest("mitate.pipeline", [[p.relative_to(self.folder).as_posix(), file_digest(p)] for p in files])
@@ -287,7 +286,7 @@ def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
     facts: dict[str, Any] = {"steps": STEPS, "guidance": GUIDANCE, "template": TEMPLATE, "styled": STYLED}
     try:
         if (folder / "mitate.json").is_file():
-            facts |= dict(json.loads((folder / "mitate.json").read_text(encoding="utf-8")).items())
+            facts |= dict(parsed((folder / "mitate.json").read_text(encoding="utf-8")).items())
         steps, guidance = int(facts["steps"]), float(facts["guidance"])
         if steps < 1 or not guidance >= LEAST_GUIDANCE:
             raise ValueError(f"steps {steps}, guidance {guidance:g}")

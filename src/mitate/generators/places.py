@@ -5,7 +5,6 @@ Weights are opened as safetensors only, no code that a folder brings is run, and
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.runtime import quiet
-from mitate.settings import suggest
+from mitate.settings import parsed, suggest
 
 LAB = Path(__file__).parent.parent / "weights" / "lab"
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -43,9 +42,20 @@ class Place:
 def is_pipeline(folder: Path) -> bool:
     """Whether a folder is there and holds a pipeline of diffusers."""
     try:
-        return isinstance(json.loads((folder / "model_index.json").read_text(encoding="utf-8")), dict)
+        return isinstance(parsed((folder / "model_index.json").read_text(encoding="utf-8")), dict)
     except (OSError, ValueError):
         return False
+
+
+def index_of(folder: Path) -> dict[str, Any]:
+    """What the model_index.json of a pipeline holds. DataError where it names something that does not lie in the folder."""
+    try:
+        index = dict(parsed((folder / "model_index.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as wrong:
+        raise DataError(f"{folder} holds no pipeline (a model_index.json that can be read).", fix="copy the folder whole") from wrong
+    if odd := [name for name in index if name in ("", ".", "..") or Path(name).name != name or "\\" in name]:
+        raise DataError(f"{folder}/model_index.json names {odd[0][:60]!r}, which cannot be a part of it.", fix="copy the folder whole from where it was made")
+    return index
 
 
 def is_hub_name(name: str) -> bool:
@@ -77,7 +87,7 @@ def _snapshot(name: str, what: str, files: list[str]) -> Path:
 
 
 def load(folder: Path, place: Place) -> Any:
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = index_of(folder)
     named = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0]]
     if missing := [name for name in named if not (folder / name).is_dir()]:
         raise DataError(f"{folder} cannot be opened as a pipeline: it has no {missing[0]}.", fix="copy the folder whole")
@@ -90,12 +100,14 @@ def load(folder: Path, place: Place) -> Any:
         raise MissingExtra.of(wrong.name or "diffusers", "diffusion", "A text-to-image pipeline") from wrong
     with quiet():
         try:
+            if odd := [name for name in named if not _is_known(index[name][0])]:
+                raise ValueError(f"its {odd[0]} is of {str(index[odd[0]][0])[:60]!r}, which is neither diffusers nor transformers")
             pipeline = AutoPipelineForText2Image.from_pretrained(
                 folder, torch_dtype=getattr(torch, place.precision), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
             told = str(wrong).strip().splitlines() or [type(wrong).__name__]
-            raise DataError(f"{folder} cannot be opened as a pipeline ({told[0]}).", fix="give a folder that diffusers saved as safetensors") from wrong
+            raise DataError(f"{folder} cannot be opened as a pipeline ({told[0][:400]}).", fix="give a folder that diffusers saved as safetensors") from wrong
     pipeline.set_progress_bar_config(disable=True)
     if place.saving == "offload":
         pipeline.enable_model_cpu_offload(device=place.device)
@@ -105,6 +117,13 @@ def load(folder: Path, place: Place) -> Any:
         pipeline.enable_attention_slicing()
         pipeline.vae.enable_slicing()
     return pipeline
+
+
+def _is_known(library: object) -> bool:
+    """Whether diffusers or transformers have a component: diffusers would import any other module that is named, and so run it."""
+    from diffusers import pipelines
+
+    return isinstance(library, str) and (library in ("diffusers", "transformers") or hasattr(pipelines, library))
 
 
 def _has_device(name: str) -> bool:

@@ -30,8 +30,9 @@ from torch import Tensor
 from mitate.errors import DataError, MissingExtra
 from mitate.generators.learnt import LORA
 from mitate.runtime import quiet
-from mitate.settings import canonical, digest
+from mitate.settings import canonical, digest, parsed
 
+LARGEST = 1e9  # alpha of a LoRA
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 INSIDE = ("adapter_model.safetensors", LORA)  # of a folder that peft or diffusers saved
 PARTS = ("unet", "text_encoder", "text_encoder_2", "text_encoder_3", "transformer")  # of a pipeline
@@ -176,7 +177,7 @@ def _opened(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _facts(told: Mapping[str, str]) -> dict[str, Any]:
     try:
-        found = json.loads(told.get(OURS, "{}"))
+        found = parsed(told.get(OURS, "{}"))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -276,14 +277,15 @@ class _Scales:
         names = [f".{inner}", f".{inner.removeprefix('text_model.')}"]
         told = [value for key, value in (config.get("alpha_pattern") or {}).items() if any(name.endswith(f".{key.lstrip('^')}") for name in names)]
         alpha = told[0] if told else config.get("lora_alpha", rank)
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not -LARGEST <= alpha <= LARGEST:
             raise DataError(f"{self.path}: the alpha of {module} is {alpha!r}.", fix="save the file again, or leave it out")
         return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
     def _object(self, text: str, where: str) -> dict[str, Any]:
         try:
-            found = json.loads(text)
-            patterns = [key for name, told in found.items() if name.endswith("alpha_pattern") for key in told or {}]
+            found = parsed(text)
+            found_patterns = [told or {} for name, told in found.items() if name.endswith("alpha_pattern")]
+            patterns = [key for told in found_patterns for key, _ in told.items()]
             if odd := next((key for key in patterns if not re.fullmatch(r"\^?[\w.]+", key)), ""):
                 raise ValueError(f"alpha_pattern {odd!r} is no name of a module")
         except (ValueError, AttributeError, TypeError, RecursionError) as wrong:

@@ -19,7 +19,7 @@ from mitate.codec import pixel_digest
 from mitate.errors import DataError
 from mitate.images import ArrayReader
 from mitate.intake.listing import Listing, Row, label_name
-from mitate.runtime import seed_of
+from mitate.runtime import memory, seed_of
 
 PAIRS = (("x_train", "y_train", "train"), ("x_test", "y_test", "test"), ("x", "y", "all"), ("images", "labels", "all"))
 
@@ -30,16 +30,19 @@ def list_npz(path: Path) -> Listing:
     arrays: dict[str, np.ndarray] = {}
     try:
         with open(path, "rb") as data, np.load(data, allow_pickle=False) as archive:
+            _refuse_bomb(path, archive.zip)
             for name in sorted(known & set(archive.files)):
                 try:
                     arrays[name] = archive[name]
                 except ValueError as wrong:
+                    if "allow_pickle" not in str(wrong):
+                        raise
                     fix = f"save it again with plain text: numpy.asarray({name}, dtype=str)" if name == "classes" else f"save {name} again with a plain dtype"
                     raise DataError(f"{path.name}: the array {name} needs unpickling, which could run code.", fix=fix) from wrong
             there = ", ".join(archive.files) or "nothing"
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as wrong:
+    except Exception as wrong:  # zipfile, zlib and NumPy raise what they like: BadZipFile, NotImplementedError, RuntimeError, MemoryError, ...
         raise DataError(f"{path.name} cannot be read as .npz ({wrong}).", fix="save it again with numpy.savez_compressed") from wrong
     try:
         return list_arrays(arrays, name=path.stem)
@@ -52,7 +55,7 @@ def list_arrays(arrays: Mapping[str, Any], *, name: str = "arrays") -> Listing:
     pairs = [(x, y, split) for x, y, split in PAIRS if arrays.get(x) is not None]
     if not pairs:
         raise DataError("There is no array of images.", fix="name the arrays x_train, y_train, x_test, y_test, or x, y, or images, labels")
-    classes = tuple(str(c) for c in arrays["classes"]) if arrays.get("classes") is not None else None
+    classes = tuple(str(c) for c in _column(arrays["classes"], "classes")) if arrays.get("classes") is not None else None
     rows: list[Row] = []
     images: list[np.ndarray] = []
     for x, y, split in pairs:
@@ -66,7 +69,8 @@ def list_arrays(arrays: Mapping[str, Any], *, name: str = "arrays") -> Listing:
             raise DataError(f"{x} holds {len(block)} images but {y} is {list(labels.shape)}.", fix="give one label an image")
         if labels.dtype.kind not in "iuUb":
             raise DataError(f"{y} is {labels.dtype}.", fix="give whole numbers from 0, or text")
-        groups = arrays.get("groups" if split == "all" else f"groups_{split}")
+        name_of_groups = "groups" if split == "all" else f"groups_{split}"
+        groups = _column(arrays[name_of_groups], name_of_groups) if arrays.get(name_of_groups) is not None else None
         if groups is not None and len(groups) != len(block):
             raise DataError(f"{x} holds {len(block)} images but there are {len(groups)} groups.", fix="give one group an image")
         head = "" if split == "all" else f"{split}/"
@@ -113,6 +117,19 @@ def pair(source: Sequence[Any]) -> dict[str, Any]:
     if names is None:
         raise DataError(f"{len(source)} arrays were given.", fix="give (x, y) or (x_train, y_train, x_test, y_test)")
     return dict(zip(names, source, strict=True))
+
+
+def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """DataError for an archive that unpacks to more than the machine has memory: a few bytes can be written so that they do."""
+    size = sum(member.file_size for member in archive.infolist())
+    if size > memory():
+        raise DataError(f"{path.name} unpacks to {size / 1e9:.0f} GB.", fix="give a folder of images, or fewer of them")
+
+
+def _column(values: Any, name: str) -> Any:
+    if np.ndim(values) != 1:
+        raise DataError(f"{name} is {list(np.shape(values))}.", fix="give one value an image, or of classes one name each")
+    return values
 
 
 def _uint8(x: np.ndarray, name: str) -> np.ndarray:

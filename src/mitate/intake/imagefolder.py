@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from mitate.codec import SUFFIXES
 from mitate.errors import DataError
 from mitate.images import FileReader
 from mitate.intake.listing import SPLITS, Listing, Row, Stamp, fields, said_split, shown
+from mitate.settings import parsed
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 DEPTH = 12  # folders below the root; a tree deeper than this is a mistake or a loop
@@ -113,6 +114,8 @@ def _walk(root: Path) -> tuple[list[_File], list[Path]]:
                 raise DataError(
                     f"{shown('/'.join((*parts, entry.name)))} is a link that leaves {root.name}.", fix="copy the files it points to, or open that folder itself"
                 )
+            if _is_odd(entry):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 scan(Path(entry.path), (*parts, entry.name))
             elif entry.name in METADATA:
@@ -127,6 +130,15 @@ def _walk(root: Path) -> tuple[list[_File], list[Path]]:
 
     scan(root, ())
     return files, tables
+
+
+def _is_odd(entry: os.DirEntry[str]) -> bool:
+    """A pipe, a socket or a device: reading one may never end."""
+    try:
+        mode = entry.stat().st_mode
+    except OSError:  # a link to nothing
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _inside(path: Path, root: Path) -> bool:
@@ -201,7 +213,7 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parsed(line)
         except ValueError as wrong:
             raise DataError(f"{name} line {number} is not JSON ({wrong}).", fix='write one record a line: {"file_name": ..., "label": ...}') from wrong
         if not isinstance(values, dict):

@@ -6,21 +6,25 @@ its encoded images are kept in memory. Member names are only keys: they are neve
 
 from __future__ import annotations
 
-import json
+import gzip
+import io
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from mitate import codec
 from mitate.errors import DataError
 from mitate.images import Reader
 from mitate.intake.listing import Listing, Row, Stamp, fields, said_split, shown, split_of_file
+from mitate.runtime import memory
+from mitate.settings import parsed
 
 TAR = (".tar", ".tar.gz", ".tgz")
 SIDECARS = frozenset({"cls", "json", "txt"})
 MAX_IMAGE = 1 << 28  # bytes; a member of a compressed shard is read into memory, and a few bytes can unpack to any number
+MOST_AT_ONCE = 1 << 28  # bytes that tarfile may ask for; its own headers can tell any length
 MAX_SIDECAR = 1 << 20  # bytes; a label or a caption is far smaller
 
 
@@ -62,7 +66,7 @@ def list_shards(files: Sequence[Path], *, name: str, root: Path | None = None) -
     rows: list[Row] = []
     places: list[tuple[int, int, int]] = []
     blobs: list[bytes] = []
-    packed = any(not f.name.endswith(".tar") for f in files)
+    packed = any(_is_packed(f) for f in files)
     several = len(files) > 1
     for number, file in enumerate(files):
         stat = file.stat()
@@ -93,9 +97,13 @@ def _samples(file: Path, *, keep: bool) -> list[tuple[str, _Image, dict[str, str
     """(key, image, what is said of it) for each key of a shard that has an image."""
     images: dict[str, tuple[str, _Image]] = {}
     said: dict[str, dict[str, Any]] = {}
+    unpacked = 0  # bytes
     try:
-        with tarfile.open(file, "r:*") as tar:
+        with _stream(file) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
             for member in tar:
+                unpacked += member.size
+                if keep and unpacked > memory() // 2:
+                    raise DataError(f"{file.name} unpacks to {unpacked / 1e9:.0f} GB or more.", fix="unpack it, and give the .tar")
                 folder, _, base = member.name.rpartition("/")
                 stem, dot, suffix = base.partition(".")
                 suffix = suffix.lower()
@@ -113,9 +121,42 @@ def _samples(file: Path, *, keep: bool) -> list[tuple[str, _Image, dict[str, str
                     if member.size > MAX_SIDECAR:
                         raise DataError(f"{file.name}: {shown(member.name)} is {member.size} bytes.", fix="keep labels and captions under 1 MB")
                     said.setdefault(key, {}).update(_sidecar(suffix, _data(tar, member), f"{file.name}: {shown(member.name)}"))
-    except (OSError, EOFError, tarfile.TarError) as wrong:
+    except DataError:
+        raise
+    except Exception as wrong:  # tarfile, zlib and lzma raise what they like: TarError, zlib.error, ValueError, RecursionError, MemoryError, ...
         raise DataError(f"{file.name} cannot be read as a tar shard ({wrong}).", fix="write or download it again") from wrong
     return [(member, image, fields(said.get(key, {}))) for key, (member, image) in images.items()]
+
+
+class _Bounded(io.RawIOBase):
+    """A stream of which nobody reads more than MOST_AT_ONCE at once: tarfile would read a header of any length into memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= MOST_AT_ONCE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _is_packed(file: Path) -> bool:
+    try:
+        with open(file, "rb") as data:
+            return data.read(2) == b"\x1f\x8b"
+    except OSError as wrong:
+        raise DataError(f"{shown(file.name)} cannot be read ({wrong.strerror}).", fix="check its permissions") from wrong
+
+
+def _stream(file: Path) -> BinaryIO:
+    """The bytes of a shard, unpacked where it is a gzip."""
+    return cast(BinaryIO, gzip.open(file, "rb")) if _is_packed(file) else open(file, "rb")
 
 
 def _data(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -130,7 +171,7 @@ def _sidecar(suffix: str, data: bytes, where: str) -> dict[str, Any]:
             return {"label": text}
         if suffix == "txt":
             return {"caption": text}
-        values = json.loads(text)
+        values = parsed(text)
     except ValueError as wrong:
         raise DataError(f"{where} is not readable text ({wrong}).", fix="write .cls and .txt as UTF-8 and .json as one JSON record") from wrong
     if not isinstance(values, dict):

@@ -7,7 +7,6 @@ A table has a column of images (bytes, or {bytes, path}) and one of labels; clas
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from typing import Any
 from mitate import codec
 from mitate.errors import DataError, MissingExtra
 from mitate.intake.listing import COLUMNS, Listing, Row, Stamp, fields, label_name, said_split, shown, split_name
+from mitate.settings import parsed
 
 SUFFIXES = (".parquet", ".arrow")
+MOST_ROWS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def list_tables(files: Sequence[tuple[Path, str]], *, name: str, beside: Path | 
         if column and image != column:
             raise DataError(f"{file.name} keeps its images in {image!r}, the files before it in {column!r}.", fix="give tables of one schema")
         column = image
-        names = (features.get(label) or {}).get("names") if label else None
+        names = _items(features.get(label, {}), "names") if label else None
         mine = tuple(str(n) for n in names) if names else None
         if classes is not None and mine is not None and mine != classes:
             raise DataError(f"{file.name} names other classes than the files before it.", fix="give tables of one schema")
@@ -94,10 +95,10 @@ def list_saved(folder: Path) -> Listing:
     files: list[tuple[Path, str]] = []
     parts = [(folder, "all")]
     if (folder / "dataset_dict.json").is_file():
-        parts = [(folder / s, split_name(s) or "all") for s in _json(folder / "dataset_dict.json").get("splits", []) if isinstance(s, str) and _plain(s)]
+        parts = [(folder / s, split_name(s) or "all") for s in _items(_json(folder / "dataset_dict.json"), "splits") if isinstance(s, str) and _plain(s)]
     for part, split in parts:
         state = part / "state.json"
-        listed = [d.get("filename", "") for d in _json(state).get("_data_files", [])] if state.is_file() else []
+        listed = [d.get("filename", "") for d in _items(_json(state), "_data_files") if isinstance(d, dict)] if state.is_file() else []
         files += [(part / f, split) for f in listed if isinstance(f, str) and _plain(f)]
     if not files:
         raise DataError(f"{folder} is a saved data set without data files.", fix="save it again with save_to_disk")
@@ -142,16 +143,25 @@ def _pyarrow() -> Any:
 def _cached_table(path: Path, size: int, mtime_ns: int) -> Any:
     pa = _pyarrow()
     try:
-        if path.suffix == ".parquet":
-            return pa.parquet.read_table(path)
-        source = pa.memory_map(str(path))
-        try:
-            return pa.ipc.open_stream(source).read_all()
-        except pa.ArrowInvalid:
-            return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (OSError, pa.ArrowException) as wrong:
+        table = _opened(pa, path)
+        table.validate(full=True)  # offsets of a damaged file lead out of it, and end the process when they are followed
+        return table
+    except (OSError, MemoryError, OverflowError, UnicodeError, pa.ArrowException) as wrong:
         first = (str(wrong).splitlines() or [""])[0]
         raise DataError(f"{path.name} cannot be read as a table ({shown(first, 120)}).", fix="write or download it again") from wrong
+
+
+def _opened(pa: Any, path: Path) -> Any:
+    if path.suffix == ".parquet":
+        with pa.parquet.ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            if rows > MOST_ROWS:  # a few bytes can stand for any number of them
+                raise DataError(f"{path.name} has {rows:,} rows.", fix=f"give tables of at most {MOST_ROWS:,} images")
+        return pa.parquet.read_table(path)
+    try:
+        return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def _table(path: Path) -> Any:
@@ -166,18 +176,19 @@ def _column(path: Path, column: str) -> Any:
     return _table(path).column(column)
 
 
-def _features(schema: Any) -> dict[str, Any]:
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """What the `datasets` package wrote about each column, or nothing."""
     try:
-        return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+        told = dict(parsed((schema.metadata or {})[b"huggingface"].decode())["info"]["features"])
     except (KeyError, ValueError, TypeError):
         return {}
+    return {column: facts for column, facts in told.items() if isinstance(facts, dict)}
 
 
-def _image_column(schema: Any, features: dict[str, Any], file: Path) -> str:
+def _image_column(schema: Any, features: dict[str, dict[str, Any]], file: Path) -> str:
     pa = _pyarrow()
     types = {field.name: field.type for field in schema}
-    declared = [c for c in types if (features.get(c) or {}).get("_type") == "Image"]
+    declared = [c for c in types if features.get(c, {}).get("_type") == "Image"]
     structs = [c for c, t in types.items() if pa.types.is_struct(t) and {"bytes", "path"} <= {t.field(i).name for i in range(t.num_fields)}]
     binary = [c for c, t in types.items() if pa.types.is_binary(t) or pa.types.is_large_binary(t)]
     for found in (declared, structs, binary):
@@ -188,19 +199,24 @@ def _image_column(schema: Any, features: dict[str, Any], file: Path) -> str:
     )
 
 
-def _label_column(schema: Any, features: dict[str, Any]) -> str | None:
+def _label_column(schema: Any, features: dict[str, dict[str, Any]]) -> str | None:
     names = {c.lower(): c for c in schema.names}
-    declared = [c for c in schema.names if (features.get(c) or {}).get("_type") == "ClassLabel"]
+    declared = [c for c in schema.names if features.get(c, {}).get("_type") == "ClassLabel"]
     named = [names[s] for s in (*COLUMNS["label"], "fine_label", "coarse_label") if s in names]
     return next((c for c in named if c in declared or not declared), (declared or [None])[0])
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parsed(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as wrong:
         raise DataError(f"{path} cannot be read ({wrong}).", fix="save the data set again with save_to_disk") from wrong
     return values if isinstance(values, dict) else {}
+
+
+def _items(facts: dict[str, Any], key: str) -> list[Any]:
+    found = facts.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _plain(name: str) -> bool:

@@ -8,7 +8,6 @@ by_descriptions(images, "captions.jsonl")        one line an image: {"file": ...
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from mitate.lab.captions import SAYABLE, caption
 from mitate.lab.drawing import draw
 from mitate.lab.world import SHAPES, Scene, World
 from mitate.runtime import seed_of
+from mitate.settings import parsed
 
 TEMPLATE = "a picture of a {label}"
 PLAIN = World(counts=(1.0,))
@@ -83,7 +83,7 @@ def by_descriptions(images: ImageSet, file: Path | str) -> ImageSet:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parsed(line)
             if not isinstance(row["text"], str):
                 raise TypeError(f"its text is {type(row['text']).__name__}")
             texts[str(row["file"])] = row["text"]

@@ -6,8 +6,8 @@ What a chain is after a generation lies in its folder (JSON and .npz without obj
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from mitate.loops.chance import chosen, seeds_of, uniforms
 from mitate.loops.grounds import usual
 from mitate.loops.loop import Ground, Loop, ground_asked
 from mitate.runtime import seed_of
-from mitate.settings import digest, plain
+from mitate.settings import digest, parsed, plain
 from mitate.store import file_digest, write_json
 
 STATE = "state.json"
@@ -235,7 +235,7 @@ class Chain:
     def save(self, folder: Path) -> None:
         """What the chain is now. Generations that lie there already are not written again."""
         folder.mkdir(parents=True, exist_ok=True)
-        old = read_json(folder / STATE)["files"] if (folder / STATE).exists() else []
+        old = read_state(folder)["files"] if (folder / STATE).exists() else []
         files = list(old[: self.last + 1])
         for t in range(len(files), self.last + 1):
             part = self.added[t]
@@ -252,7 +252,7 @@ class Chain:
         """Be what lies in a folder; False where nothing does. SettingError where it is another chain's, StoreError where it is damaged."""
         if not (folder / STATE).exists():
             return False
-        state = read_json(folder / STATE)
+        state = read_state(folder)
         if state["asked"] != self._asked:
             raise SettingError(f"{folder} holds another loop.", fix="give the same settings as before, or another folder")
         parts, arrays = [], {}
@@ -260,9 +260,12 @@ class Chain:
             path = folder / one["file"]
             if not path.exists() or file_digest(path) != one["digest"]:
                 raise StoreError(f"{path} is missing or damaged.", fix=f"roll back to an earlier generation, or delete {folder}")
-            with np.load(path, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in found.files}
-            parts.append(Samples(arrays["images"], arrays["captions"], arrays["origin"], read_origins(one["origins"])))
+            try:
+                with np.load(path, allow_pickle=False) as found:
+                    arrays = {name: found[name] for name in found.files}
+                parts.append(Samples(arrays["images"], arrays["captions"], arrays["origin"], read_origins(one["origins"])))
+            except Exception as wrong:  # whatever NumPy and zipfile raise at a file that somebody else wrote
+                raise StoreError(f"{path} cannot be read ({type(wrong).__name__}).", fix=f"delete {folder}") from wrong
         self.added, self.pool, self.last, self.lines = parts, joined(parts), int(state["generation"]), state["lines"]
         if self.last:
             self.first = parts[1].rows(np.flatnonzero(~parts[1].real))
@@ -285,7 +288,7 @@ def roll_back(folder: str | Path, generation: int) -> None:
     folder = Path(folder)
     if not (folder / STATE).exists():
         raise DataError(f"{folder} holds no chain.", fix="give the folder of a chain, like runs/loop/chain-000")
-    state = read_json(folder / STATE)
+    state = read_state(folder)
     if not 1 <= generation <= state["generation"]:
         raise SettingError(f"The chain stands at generation {state['generation']}.", fix=f"give a generation from 1 to {state['generation']}")
     if generation == state["generation"]:
@@ -312,9 +315,24 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file of a loop holds. StoreError where it is damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The record that a JSON file of a loop holds. StoreError where it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as wrong:
+        return dict(parsed(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as wrong:
         raise StoreError(f"{path} is damaged.", fix="delete the folder it lies in") from wrong
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a chain. StoreError where it is damaged, or names files that no chain writes: those that are rolled back are deleted."""
+    state = read_json(folder / STATE)
+    kinds = {"asked": str, "generation": int, "lines": list, "frozen": dict, "files": list}
+    sound = all(isinstance(state.get(key), kind) for key, kind in kinds.items()) and all(map(_is_file, state["files"]))
+    if not sound or len(state["files"]) != state["generation"] + 1 or len(state["lines"]) != state["generation"]:
+        raise StoreError(f"{folder / STATE} is damaged.", fix=f"delete {folder}")
+    return state
+
+
+def _is_file(one: Any) -> bool:
+    texts = isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("file", "digest")) and isinstance(one.get("origins"), list)
+    return texts and re.fullmatch(r"generation-\d{3,9}\.npz", one["file"]) is not None

@@ -28,7 +28,7 @@ from mitate.loops.loop import Ground, Loop, ground_asked
 from mitate.metrics.intervals import quantile_t
 from mitate.progress import Progress, Silent
 from mitate.runtime import die_with_parent
-from mitate.settings import plain, record
+from mitate.settings import parsed, plain, record
 from mitate.store import locked, write_json, write_text, writing
 
 LINES, ASKED, BLOCKED = "loop.jsonl", "run.json", "blocked.json"
@@ -141,7 +141,7 @@ def _spread(folder: Path, seeds: Sequence[int], workers: int, tell: Tell, blocke
             for text in process.stdout:
                 if not text.startswith(PREFIX):
                     continue
-                answer = json.loads(text.removeprefix(PREFIX))
+                answer = parsed(text.removeprefix(PREFIX))
                 if "line" in answer:
                     with lock:
                         tell(answer["line"])
@@ -166,17 +166,28 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a loop.jsonl. DataError for what is none; a last line that is being written is left for later."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as wrong:
-        raise DataError(f"{path} cannot be read ({wrong.strerror}).", fix="give the folder of a loop, with a loop.jsonl in it") from wrong
+    except (OSError, ValueError) as wrong:
+        raise DataError(f"{path} cannot be read ({wrong}).", fix="give the folder of a loop, with a loop.jsonl in it") from wrong
     for number, line in enumerate(text.split("\n")[:-1], 1):
         try:
-            found = json.loads(line)
+            found = parsed(line)
             checked: dict[str, Any] = {"chain": int(found["chain"]), "generation": int(found["generation"])}
             checked["indicators"] = {str(k): float(v) for k, v in found["indicators"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             what = '{"chain": 0, "generation": 1, "indicators": {"variance": 1.0}}'
             raise DataError(f"{path}, line {number}: no line of a loop.", fix=f"write lines like {what}") from None
         yield {**found, **checked}
+
+
+def read_asked(folder: Path) -> dict[str, Any]:
+    """What a run folder says was looped (run.json). StoreError where it is damaged."""
+    asked = read_json(folder / ASKED)
+    ground, loop, seeds = (asked.get(key) for key in ("ground", "loop", "seeds"))
+    of_ground = isinstance(ground, dict) and isinstance(ground.get("name"), str) and isinstance(ground.get("settings"), dict)
+    of_seeds = isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds)
+    if not (of_ground and of_seeds and isinstance(loop, dict) and isinstance(loop.get("generations"), int)):
+        raise StoreError(f"{folder / ASKED} is damaged.", fix="bring it back from a copy, or run the loops again in another folder")
+    return asked
 
 
 @contextmanager
@@ -188,8 +199,8 @@ def _opened(folder: Path | None, ground: Ground, loop: Loop, seeds: list[int], e
     same = {**asked, "loop": {k: v for k, v in asked["loop"].items() if k != "generations"}}
     with writing(folder), locked(folder / ".lock"):
         if (folder / ASKED).exists():
-            there = read_json(folder / ASKED)
-            old = {"ground": there.get("ground"), "loop": {k: v for k, v in there.get("loop", {}).items() if k != "generations"}, "exact": there.get("exact")}
+            there = read_asked(folder)
+            old = {"ground": there["ground"], "loop": {k: v for k, v in there["loop"].items() if k != "generations"}, "exact": there.get("exact")}
             if old != same:
                 raise SettingError(f"{folder} holds another loop.", fix="give the same settings as before, or another --out")
             if loop.generations < (before := there["loop"]["generations"]):
@@ -211,7 +222,7 @@ def _serve(folder: Path, seed: int) -> None:
         answers.flush()
 
     try:
-        asked = read_json(folder / ASKED)
+        asked = read_asked(folder)
         ground = ground_of(asked["ground"]["name"], asked["ground"]["settings"])
         loop = record(Loop, asked["loop"], where=str(folder / ASKED))
         say({"blocked": _run(ground, loop, seed=seed, exact=asked["exact"], folder=folder, tell=lambda line: say({"line": line}))})

@@ -15,7 +15,7 @@ from pathlib import Path
 from mitate.errors import DataError, SettingError
 from mitate.loops.alarm import Monitor, Run, State
 from mitate.loops.chain import read_json
-from mitate.loops.chains import ASKED, LINES, collapse, read_lines
+from mitate.loops.chains import ASKED, LINES, collapse, read_asked, read_lines
 from mitate.loops.grounds import CHEAP, TOY, exact_of, ground_of
 from mitate.loops.loop import Ground, Loop
 from mitate.progress import Progress
@@ -56,7 +56,7 @@ def null_count(ground: str, rate: float) -> int:
 
 def runs_of(folder: Path) -> list[Run]:
     """The whole runs in a folder, without what only a known truth can tell."""
-    asked = read_json(folder / ASKED) if (folder / ASKED).exists() else {}
+    asked = read_asked(folder) if (folder / ASKED).exists() else {}
     exact = exact_of(asked.get("ground", {}).get("name", TOY))
     chains: dict[int, list[dict[str, float]]] = {}
     for line in read_lines(folder / LINES):
@@ -70,7 +70,7 @@ def monitor_of(
 ) -> Monitor:  # fmt: skip
     """The alarm for a run, from null runs in the folder `null`, or from new ones where the run is one of ours. It is kept in the run's folder."""
     folder = Path(folder)
-    asked = read_json(folder / ASKED) if (folder / ASKED).exists() else None
+    asked = read_asked(folder) if (folder / ASKED).exists() else None
     key = {"rate": rate, "null": str(null) if null is not None else None, "lows": dict(lows or {}), "run": asked}
     if null is None and (folder / ALARM).exists() and (kept := read_json(folder / ALARM)).get("asked") == key:
         return Monitor.of(kept["monitor"])
@@ -112,5 +112,5 @@ def states(folder: str | Path, monitor: Monitor, *, follow: bool = False, every:
 def _whole(folder: Path, own: Mapping[int, Monitor]) -> bool:
     if not (folder / ASKED).exists():
         return False
-    asked = read_json(folder / ASKED)
+    asked = read_asked(folder)
     return all(seed in own and len(own[seed].states) >= asked["loop"]["generations"] for seed in asked["seeds"])

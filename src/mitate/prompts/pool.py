@@ -33,7 +33,7 @@ from mitate.prompts.sources import Ask, Source, open_source
 from mitate.prompts.wording import blocked as finders
 from mitate.prompts.wording import folded, judged
 from mitate.runtime import seed_of
-from mitate.settings import digest, plain, suggest
+from mitate.settings import digest, parsed, plain, suggest
 from mitate.store import locked, write_json, writing
 
 SAME, ALIKE = "seen before", "alike"
@@ -244,7 +244,7 @@ class _Pool:
         if not self.manifest_file.exists():
             raise DataError(f"{self.out} is there, and has no manifest beside it.", fix=another)
         try:
-            found = json.loads(self.manifest_file.read_text(encoding="utf-8"))
+            found = parsed(self.manifest_file.read_text(encoding="utf-8"))
             asked, whole = found["asked"], found["whole_rounds"]
             kept, accepted = int(whole["prompts"]), str(whole["accepted"])
             self.whole = _Tally(int(whole["rounds"]), Counter(whole["drops"]), Counter(whole["used"]))
@@ -277,7 +277,7 @@ def _lines_of(path: Path, fix: str) -> list[dict[str, Any]]:
     found = []
     for i, line in enumerate(data[:whole].splitlines(), 1):
         try:
-            one = json.loads(line)
+            one = parsed(line.decode())
             if not (isinstance(one["text"], str) and isinstance(one["round"], int)):
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError) as wrong:
@@ -288,7 +288,7 @@ def _lines_of(path: Path, fix: str) -> list[dict[str, Any]]:
 
 def _text_of(line: str, path: Path, i: int) -> str:
     try:
-        found = json.loads(line)
+        found = parsed(line)
     except (ValueError, RecursionError):
         found = None
     text = found.get("text") if isinstance(found, dict) else None

@@ -116,6 +116,6 @@ def _read(path: Path) -> SkillSpec:
         raise SettingError(f"The skill {path} has {len(data)} bytes.", fix="give a TOML file like that of mitate prompts --show template")
     try:
         values = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise SettingError(f"The skill {path} is not TOML ({wrong}).", fix="mend that line") from wrong
     return record(SkillSpec, values, where=f"The skill {path}")

@@ -8,7 +8,6 @@ runs/leaves/audit/
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError
-from mitate.settings import canonical, digest
+from mitate.report.template import read_from
+from mitate.settings import canonical, digest, parsed
 from mitate.store import disk_errors, file_digest, write_text
 from mitate.study import Run
 
@@ -33,7 +33,7 @@ def write_audit(run_folder: Path) -> Path:
     study = run.read("study.json")
     question = {key: value for key, value in study.items() if key != "estimates"}  # what Study.digest names
     audit, fresh = run.folder / "audit", run.folder / ".audit.partial"
-    with disk_errors(run.folder):
+    with disk_errors(run.folder), read_from(run.folder):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         (fresh / "study.json").write_bytes(canonical(question))
@@ -61,19 +61,25 @@ def check_audit(run_folder: Path) -> list[str]:
     run_folder = Path(run_folder)
     try:
         lines = (run_folder / "audit" / SUMS).read_text(encoding="utf-8").splitlines()
-    except OSError as wrong:
-        raise DataError(f"{run_folder} has no audit/{SUMS}.", fix="give the folder of a finished run") from wrong
+    except (OSError, ValueError) as wrong:
+        raise DataError(f"{run_folder} has no audit/{SUMS} that can be read.", fix="give the folder of a finished run") from wrong
     wrongs = []
     for line in lines:
         expected, _, name = line.lstrip("\\").partition("  ")
         if line.startswith("\\"):
             name = re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), name)
-        path = run_folder / name
-        if not path.is_file():
-            wrongs.append(f"missing: {name}")
-        elif file_digest(path) != expected:
-            wrongs.append(f"changed: {name}")
+        if (found := _digest_of(run_folder, name)) != expected:
+            wrongs.append(f"{'changed' if found else 'missing'}: {name}")
     return wrongs
+
+
+def _digest_of(folder: Path, name: str) -> str:
+    """The digest of a file below the folder; "" where there is none, as where a changed list leads out of it."""
+    path = folder / name
+    try:
+        return file_digest(path) if path.resolve().is_relative_to(folder.resolve()) and path.is_file() else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _files(folder: Path) -> list[Path]:
@@ -105,7 +111,7 @@ def _write_splits(study: dict[str, Any], folder: Path) -> None:
 def _write_jobs(path: Path, folder: Path) -> int:
     """jobs/jobs.tsv (digest, verb, name), and for jobs whose question is recorded the bytes its digest is made of."""
     try:
-        jobs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        jobs = [parsed(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:
         jobs = []
     except ValueError as wrong:
@@ -113,13 +119,19 @@ def _write_jobs(path: Path, folder: Path) -> int:
     rows = []
     for job in jobs:
         name = str(job.get("digest", ""))
-        rows.append("\t".join(re.sub(r"\s", " ", str(job.get(key, ""))) for key in ("digest", "verb", "name")))
+        rows.append("\t".join(_cell(job.get(key, "")) for key in ("digest", "verb", "name")))
         asked = {key: job[key] for key in ("verb", "version", "settings", "inputs") if key in job}
         if len(asked) == 4 and digest("mitate.asked", asked) == name:
             folder.mkdir(exist_ok=True)
             (folder / f"{name}.json").write_bytes(canonical(asked))
     write_text(folder / "jobs.tsv", "\n".join(["digest\tverb\tname", *rows]) + "\n")
     return len(rows)
+
+
+def _cell(value: Any) -> str:
+    """Text for a table: no tab or line end, and nothing that a spreadsheet would compute."""
+    text = re.sub(r"\s", " ", str(value))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _audit_readme(study: str, jobs: int) -> str:

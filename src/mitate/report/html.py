@@ -19,7 +19,7 @@ from mitate.report.numbers import as_mapping, as_number
 from mitate.report.record import Record
 from mitate.report.skills import SkillsPage
 from mitate.report.spending import Spending
-from mitate.report.template import render
+from mitate.report.template import read_from, render
 from mitate.report.volume import VolumePage
 from mitate.report.words import LANGUAGES, Words, load
 from mitate.report.worth import WorthPart
@@ -41,8 +41,9 @@ def write_report(run: Run, *, lang: str = "en", out: Path | None = None, beside:
     if beside:
         raise SettingError(f"{run.folder} holds no loops, and nothing can be put beside it.", fix="leave --beside out")
     words = load(lang)
-    page, template = _page(run, words)
-    text = render(template, page=page, w=words)
+    with read_from(run.folder):
+        page, template = _page(run, words)
+        text = render(template, page=page, w=words)
     path = out or run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
     with writing(path):
         write_text(path, text)

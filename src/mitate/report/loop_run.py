@@ -16,7 +16,7 @@ from mitate.errors import DataError, SettingError, StoreError
 from mitate.loops.advice import Arm, Price, Run, price_of
 from mitate.loops.agents import REAL
 from mitate.loops.alarm import Monitor, State
-from mitate.loops.chain import STATE, read_json
+from mitate.loops.chain import STATE, read_json, read_state
 from mitate.loops.chains import ASKED, BLOCKED, LINES, read_lines
 from mitate.loops.loop import Loop
 from mitate.loops.watch import ALARM
@@ -157,7 +157,7 @@ class LoopRun:
         if not (folder / STATE).is_file():
             return []
         found = []
-        for t, one in enumerate(read_json(folder / STATE)["files"][: len(self.chains[seed]) + 1]):
+        for t, one in enumerate(read_state(folder)["files"][: len(self.chains[seed]) + 1]):
             path = folder / f"generation-{t:03d}.npz"
             try:
                 with np.load(path, allow_pickle=False) as arrays:

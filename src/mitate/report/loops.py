@@ -26,7 +26,7 @@ from mitate.report.loop_run import LoopRun, flat, same_question
 from mitate.report.loop_shown import Column, columns, said
 from mitate.report.loop_words import Spoken
 from mitate.report.numbers import say_count, say_digits, say_flat
-from mitate.report.template import render
+from mitate.report.template import read_from, render
 from mitate.report.words import load
 from mitate.settings import plain
 from mitate.store import write_text, writing
@@ -45,9 +45,10 @@ def write_page(folder: Path, *, beside: Sequence[Path] = (), lang: str = "en", o
     DataError for folders without loops, SettingError for loops that cannot be compared.
     """
     words = load(lang)
-    runs = [LoopRun(one) for one in (folder, *beside)]
-    same_question(runs)
-    text = render("loops.html.j2", page=LoopPage(runs, Spoken(words)), w=words)
+    with read_from(folder):
+        runs = [LoopRun(one) for one in (folder, *beside)]
+        same_question(runs)
+        text = render("loops.html.j2", page=LoopPage(runs, Spoken(words)), w=words)
     path = out or folder / ("report.html" if lang == "en" else f"report.{lang}.html")
     with writing(path):
         write_text(path, text)

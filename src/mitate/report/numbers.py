@@ -18,7 +18,9 @@ def as_list(value: Any) -> list[Any]:
 
 def as_number(value: Any) -> float | None:
     """A finite number, or None: NaN and infinity are no measurements."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or isinstance(value, int) and value.bit_length() > 1000:
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def say_digits(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -11,6 +10,7 @@ from mitate.errors import DataError
 from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_label, say_money, say_plain, say_share, say_signed
 from mitate.report.told import Told
 from mitate.report.words import Words
+from mitate.settings import parsed
 from mitate.studies.meeting import POINTS
 from mitate.study import Run
 
@@ -193,6 +193,6 @@ class Part(Told):
         try:
             for line in path.read_text(encoding="utf-8").splitlines():
                 if line.strip():
-                    yield as_mapping(json.loads(line))
+                    yield as_mapping(parsed(line))
         except (OSError, ValueError) as wrong:
             raise DataError(f"{path} cannot be read ({wrong}).", fix="run the same command again") from wrong

@@ -27,7 +27,7 @@ from mitate.studies.compare_cells import Cell, CellJobs
 from mitate.studies.compare_planning import ComparePlan, under
 from mitate.studies.compare_samples import checked_cells, write_samples
 from mitate.studies.compare_table import HEADLINES, Table, read_gate, read_measures
-from mitate.studies.evidence import write_jobs
+from mitate.studies.evidence import Ending, write_jobs
 from mitate.studies.pilot import check_place
 from mitate.study import Job, Run
 
@@ -47,8 +47,8 @@ def run_compare(plan: ComparePlan, folder: Path, *, workers: Workers = None, com
 class Progress:
     """Jobs as they end: the line of progress, and what is written down of them."""
 
-    def __init__(self, line: Line) -> None:
-        self.line, self.stage = line, "gate"
+    def __init__(self, line: Line, ending: Ending) -> None:
+        self.line, self.ending, self.stage = line, ending, "gate"
         self.entries: dict[Job, Entry] = {}
         self.reused: set[str] = set()
         self._told: set[str] = set()
@@ -57,6 +57,7 @@ class Progress:
         self.entries[job] = entry
         if entry.digest not in self._told:
             self._told.add(entry.digest)
+            self.ending.add(job, entry, reused=reused)
             self.reused |= {entry.digest} if reused else set()
             self.line.advance(job.estimate, f"{self.stage}: {job.name}")
 
@@ -71,7 +72,7 @@ def _run(plan: ComparePlan, run: Run, *, workers: Workers, command: str) -> Run:
     table = Table()
     holdout = plan.data.splits.holdout
     table.groups = group_numbers(holdout.groups, holdout.names)[0]
-    progress = Progress(Line(study.estimates["total"], title="compare"))
+    progress = Progress(Line(study.estimates["total"], title="compare"), Ending(folder))
     with Engine(plan.store, workers=workers) as engine:
         gated = "privacy" in study.sizes["axes"]
         first = [jobs.leakage(cell) if gated else jobs.synthetic(cell) for cell in plan.cells]

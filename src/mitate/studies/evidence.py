@@ -15,6 +15,7 @@ from mitate.generator import Pixels
 from mitate.images import Provenance, from_arrays
 from mitate.metrics.privacy import COPY
 from mitate.sets import write_images
+from mitate.settings import parsed
 from mitate.store import Entry, Store, write_json, write_text
 from mitate.studies.stages import State
 from mitate.study import Job
@@ -129,7 +130,7 @@ class Ending:
 
 def _digest_of(line: str) -> str:
     try:
-        found = json.loads(line)
+        found = parsed(line)
     except ValueError:
         return ""
     return str(found.get("digest", "")) if isinstance(found, dict) else ""

@@ -25,6 +25,7 @@ import numpy as np
 
 from mitate.errors import DataError
 from mitate.metrics.intervals import Interval, quantile_t
+from mitate.settings import parsed
 from mitate.store import Store, disk_errors, locked
 
 Verdict = Literal["go", "stop", "more evidence"]
@@ -153,7 +154,7 @@ def _openings(store: Store) -> list[Opening]:
     found = []
     for line in lines:
         try:
-            facts = json.loads(line)
+            facts = parsed(line)
             found.append(Opening(facts["study"], facts["test"], facts["run"], tuple(facts["images"])))
         except (ValueError, KeyError, TypeError):
             continue

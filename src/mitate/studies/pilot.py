@@ -29,16 +29,18 @@ from mitate.study import Job, Run, Study
 
 @dataclass
 class _Watch:
-    """Counts work as it is done: for the progress line and for the cost."""
+    """Counts work as it is done: for the progress line, for the cost, and for `mitate clean`."""
 
     state: stages.State
     line: Line
+    ending: evidence.Ending
     note: str = ""
     stage_of: dict[str, str] = field(default_factory=dict)  # digest of a result -> the stage that first asked for it
 
     def __call__(self, job: Job, entry: Entry, reused: bool) -> None:
         if entry.digest in self.stage_of:
             return
+        self.ending.add(job, entry, reused=reused)
         self.stage_of[entry.digest] = self.state.stage
         if reused:
             self.state.reused.add(entry.digest)
@@ -79,7 +81,7 @@ def _run(plan: Plan, folder: Path, *, workers: Workers, command: str) -> Run:
     started = time.monotonic()
     state = stages.open_state(study, plan.cells)
     line = Line(study.estimates["total"], title="pilot")
-    watch = _Watch(state, line)
+    watch = _Watch(state, line, evidence.Ending(folder))
     with Engine(plan.store, workers=workers) as engine:
         stages.look(state, engine, watch)
         if state.alive:

@@ -21,7 +21,7 @@ def read_plan(path: Path, *, header: str = "pilot") -> dict[str, Any]:
         raise SettingError(f"The plan {path} has {len(data)} bytes.", fix="give a TOML file of settings")
     try:
         values = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
+    except (ValueError, RecursionError) as wrong:
         raise SettingError(f"The plan {path} is not TOML: {wrong}.", fix="mend that line") from wrong
     inner = values.pop(header, None) if isinstance(values.get(header), dict) else None
     if inner is not None and (values or not isinstance(inner, dict)):

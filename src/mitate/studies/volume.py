@@ -53,11 +53,12 @@ def _run(plan: VolumePlan, run: Run, *, workers: Workers, command: str) -> Run:
     started = time.monotonic()
     state = stages.open_state(study, plan.cells)
     line = Line(study.estimates["total"], title="volume")
-    told: set[str] = set()
+    ending, told = evidence.Ending(folder), set[str]()
 
     def done(job: Job, entry: Entry, reused: bool) -> None:
         if entry.digest not in told:
             told.add(entry.digest)
+            ending.add(job, entry, reused=reused)
             state.reused |= {entry.digest} if reused else set()
             line.advance(job.estimate, f"{state.stage}: {job.name}")
 
