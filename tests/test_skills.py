@@ -21,6 +21,7 @@ from mitate.store import Store
 from mitate.studies.skills import run_skills
 from mitate.studies.skills_answer import difference, level, lines, questions, verdict
 from mitate.studies.skills_planning import CONTROLS, Skills, drawings, lessons, models_of, plan_skills, questions_of
+from mitate.study import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own ways
 
@@ -119,6 +120,12 @@ def test_a_study_measures_every_model_and_goes_on_where_it_was(tmp_path: Path) -
             and page.count("data:image/png") == 2 * len(found["rows"])
             and "{" not in page.partition("<body>")[2]
         )
+    answered = {row["model"]: row["micro"]["single"] for row in found["rows"]}
+    tried = [{"weights": [0.5, 0.5], "score": 0.25}, {"weights": [0.75, 0.25], "score": 0.5}]
+    search = {"replicate": 0, "weights": {"single": 0.75, "counting": 0.25}, "score": 0.5, "tried": tried}
+    (run.folder / "skills.json").write_text(json.dumps({**found, "searches": [search]}))
+    page = write_report(Run(run.folder)).read_text(encoding="utf-8")
+    assert "single 0.75, counting 0.25" in page and "Question by question" in page and f">{100 * answered['base']:.1f}<" in page
     with pytest.raises(DataError, match="its steps is 2, not 3"):
         run_skills(plan_skills(Skills(**{**vars(SMALL), "steps": 3})), tmp_path / "run", workers=0, store=store)
 

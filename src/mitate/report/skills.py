@@ -84,6 +84,20 @@ class SkillsPage:
         return found
 
     @property
+    def micro(self) -> list[tuple[str, ...]]:
+        """(model, percent of all questions answered with yes in each skill); empty where the judge asks none."""
+        return [(row["model"], *(f"{100 * row['micro'][s]:.1f}" for s in self.skills)) for row in self.found["rows"] if "micro" in row]
+
+    @property
+    def searches(self) -> list[tuple[str, str, str, str]]:
+        """(weights, their score, that of equal ones, merges tried), a replicate a row."""
+        found = self.found.get("searches", [])
+        return [(self._weights(s), self.number(s["score"]), self.number(s["tried"][0]["score"]), str(len(s["tried"]))) for s in found]
+
+    def _weights(self, search: Mapping[str, Any]) -> str:
+        return ", ".join(f"{skill} {weight:.2f}" for skill, weight in search["weights"].items())
+
+    @property
     def yields(self) -> list[tuple[str, str, str, str, str]]:
         """(skill, kept of painted, sentences, variety of those kept, of as many by chance)."""
         return [
