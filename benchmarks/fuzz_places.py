@@ -186,6 +186,13 @@ def _checklist(folder: Path) -> tuple[Path, Read]:
     return file, lambda: checklist(file, ())
 
 
+def _costs(folder: Path) -> tuple[Path, Read]:
+    from mitate.metrics.measures import parse
+
+    (file := folder / "x.csv").write_text("truth,a,b\na,0,1\nb,5,0\n")
+    return file, lambda: parse(str(file), ("a", "b"))
+
+
 def _prompts(folder: Path) -> tuple[Path, Read]:
     from mitate.prompts.pool import read_prompts
 
@@ -463,11 +470,12 @@ def _store(name: str, form: str) -> Place:
     return Place(make, form)
 
 
+ROWS = '{"file_name": "c0/0.png", "label": "a", "group": "g1", "split": "train"}\n{"file_name": "c1/0.png", "text": "x"}\n'
+CELLS = 'file_name,label,group,caption\nc0/0.png,a,g1,"x, y"\nc1/0.png,b,g2,z\n'
 PLACES: dict[str, Place] = {
     "png": _image("png"), "png-16": _image("png", "I;16"), "png-palette": _image("png", "P"), "jpeg": _image("jpg"), "gif": _image("gif"), "bmp": _image("bmp"),
     "tiff": _image("tif"), "tiff-packed": _image("tif", compression="tiff_lzw"), "webp": _image("webp"), "ppm": _image("ppm"),
-    "metadata-jsonl": _metadata("metadata.jsonl", '{"file_name": "c0/0.png", "label": "a", "group": "g1", "split": "train"}\n{"file_name": "c1/0.png", "text": "x"}\n', "lines"),
-    "metadata-csv": _metadata("metadata.csv", 'file_name,label,group,caption\nc0/0.png,a,g1,"x, y"\nc1/0.png,b,g2,z\n', "words"),
+    "metadata-jsonl": _metadata("metadata.jsonl", ROWS, "lines"), "metadata-csv": _metadata("metadata.csv", CELLS, "words"), "costs": Place(_costs, "words"),
     "npz": Place(_npz, "zip"), "parquet": _table(".parquet"), "arrow": _table(".arrow"), "features": Place(_features, "json"),
     "state": _saved("train/state.json"), "dataset-dict": _saved("dataset_dict.json"), "tar": _shard(".tar"), "tar-gz": _shard(".tar.gz"),
     "sidecar": Place(_sidecar, "json"), "plan": Place(_plan, "words"), "skill": Place(_skill, "words"), "checklist": Place(_checklist, "words"),
@@ -477,8 +485,9 @@ PLACES: dict[str, Place] = {
     "adapter-json": _adapter("adapter.json", "json"), "adapter": _adapter("adapter.safetensors", "safetensors"),
     "model-index": _pipeline("model_index.json"), "defaults": _pipeline("mitate.json"), "ledger": Place(_ledger, "lines"),
     "provenance": _export("provenance.json", "json"), "set-metadata": _export("metadata.jsonl", "lines"), "set-sums": _export("SHA256SUMS", "words"),
-    "study": _run("study.json", "json"), "decision": _run("decision.json", "json"), "jobs": _run("jobs.jsonl", "lines"), "scores": _run("scores.jsonl", "lines"),
-    "samples": _run("samples/samples.json", "json"), "audit-sums": _run("audit/SHA256SUMS", "words"), "compare": _run("compare.json", "json", "compare"),
+    "study": _run("study.json", "json"), "decision": _run("decision.json", "json"), "jobs": _run("jobs.jsonl", "lines"),
+    "scores": _run("scores.jsonl", "lines"), "samples": _run("samples/samples.json", "json"), "audit-sums": _run("audit/SHA256SUMS", "words"),
+    "compare": _run("compare.json", "json", "compare"),
     "compare-study": _run("study.json", "json", "compare"), "loop-lines": _loop("loop.jsonl", "lines"), "loop": _loop("run.json", "json"),
     "alarm": _loop("alarm.json", "json"), "chain-state": _loop("chain-000/state.json", "json"), "generation": _loop("chain-000/generation-003.npz", "zip"),
     "blocked": _loop("blocked.json", "json"), "result": _store("result.json", "json"), "asked": _store("asked.json", "json"), "ref": _store("ref", "words"),

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fuzz_places import PLACES  # noqa: E402
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where files cost nothing
-LIMIT_SECONDS = 3.0
+LIMIT_SECONDS = 3.0  # of a processor
 LIMIT_MB = 1600  # above what the process had before: a picture of 100 megapixels, as large as is allowed, takes about 1,300
 RAW = {  # what JSON can hold and no Python value is written as
     "huge": "1" + "0" * 400, "long": "9" * 5000, "over": "1e400", "nan": "NaN", "inf": "-Infinity", "half": '"\\ud800"', "deep": "[" * 20_000,
@@ -44,7 +44,7 @@ RAW = {  # what JSON can hold and no Python value is written as
 }  # fmt: skip
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1.5, 2**31, 2**63, -(2**70), 1e308, "", " ", "a", "\x1b[2J", "\u202eabc", "../../etc/passwd", "/etc/passwd", "C:\\x", "x" * 5000,
-    "=cmd()", "<script>", [], {}, [[]], [None], {"": None}, {"a": 1}, [1, "a", None], "__proto__", "nan", "1e999", "-1", "\n", "NUL", *(f"@@{name}@@" for name in RAW),
+    "=cmd()", "<script>", [], {}, [[]], [None], {"": None}, {"a": 1}, [1, "a", None], "nan", "1e999", "-1", "\n", "NUL", *(f"@@{name}@@" for name in RAW),
 )  # fmt: skip
 WORDS = (
     "",
@@ -164,7 +164,7 @@ class _Judge:
         self.runs += 1
         self.file.write_bytes(data)
         (self.log / "last").write_bytes(data)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             self.read()
         except MitateError as wrong:
@@ -176,7 +176,7 @@ class _Judge:
             frames = [f for f in traceback.extract_tb(wrong.__traceback__) if "mitate" in f.filename.split(os.sep)]
             where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
             self._finding(f"{type(wrong).__name__}: {str(wrong)[:160]}", where, data, key=f"{type(wrong).__name__} {where}")
-        if (took := time.monotonic() - began) > LIMIT_SECONDS:
+        if (took := time.process_time() - began) > LIMIT_SECONDS:
             self._finding(f"took {took:.1f} s", "", data, key="slow")
         if (more := (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before) // 1024) > LIMIT_MB:
             self._finding(f"took {more} MB", "", data, key="memory")
@@ -206,7 +206,7 @@ def changed(data: bytes, form: str, chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         try:
             data = FORMS[form](data, chance) if form in FORMS and chance.random() < 0.75 else of_bytes(data, chance)
-        except (ValueError, KeyError, IndexError, RecursionError, OSError, EOFError, zipfile.BadZipFile, OverflowError, NotImplementedError, RuntimeError):
+        except Exception:  # the form is broken already
             data = of_bytes(data, chance)
     return data
 
@@ -266,7 +266,7 @@ def of_zip(data: bytes, chance: random.Random) -> bytes:
         for name in names:
             if name == one and chance.random() < 0.1:
                 continue
-            inner = old.read(name)
+            inner = old.open(name).read(1 << 17)
             new.writestr(name, of_bytes(inner[:128], chance) + inner[128:] if name == one else inner)
     return out.getvalue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,9 @@ from click.testing import CliRunner
 from mitate.cli_loops import collapse, monitor
 from mitate.errors import DataError, MitateError, SettingError
 from mitate.loops.alarm import OK, STOP, WATCH, Monitor, Run, _factor
+from mitate.loops.chains import collapse as looped
+from mitate.loops.loop import Loop
+from mitate.loops.toy import Toy
 from mitate.loops.watch import monitor_of, states
 from mitate.metrics.intervals import clopper_pearson
 
@@ -140,6 +144,54 @@ def _independent(runs: int, *, looks: int = 6, seed: int) -> list[Run]:
 # a run folder, and the commands
 
 
+def test_the_fewest_null_runs_hold_the_rate_also_with_many_indicators() -> None:
+    """Two statistics with a limit each must not ring twice as often as one."""
+    chance, rings, tried = np.random.default_rng(3), 0, 1200
+
+    def runs(n: int) -> list[Run]:
+        return [[{f"i{j}": float(v) for j, v in enumerate(row)} for row in chance.normal(size=(4, 12))] for _ in range(n)]
+
+    for _ in range(tried // 4):
+        alarm = Monitor.calibrated(runs(19), rate=0.05)
+        for run in runs(4):
+            own = alarm.fresh()
+            rings += [own.update(g) for g in run][-1].name == STOP
+    assert clopper_pearson(rings, tried).low <= 0.05
+
+
+def test_null_runs_that_recurse_or_are_of_another_loop_are_refused(tmp_path: Path) -> None:
+    small = Loop(n=40, generations=3)
+    looped(Toy(), small, seeds=2, out=tmp_path / "run")
+    looped(Toy(), small, seeds=19, out=tmp_path / "recursive")
+    looped(Toy(), replace(small, policy="real", n=30), seeds=19, out=tmp_path / "other")
+    looped(Toy(), replace(small, policy="real"), seeds=19, out=tmp_path / "null")
+    with pytest.raises(SettingError, match="recurse"):
+        monitor_of(tmp_path / "run", null=tmp_path / "recursive")
+    with pytest.raises(SettingError, match="another ground"):
+        monitor_of(tmp_path / "run", null=tmp_path / "other")
+    assert monitor_of(tmp_path / "run", null=tmp_path / "null").runs == 19
+
+
+def test_a_limit_of_an_indicator_that_a_run_has_not_is_refused_and_not_kept(tmp_path: Path) -> None:
+    looped(Toy(), Loop(n=40, generations=2), seeds=1, out=tmp_path / "run")
+    with pytest.raises(SettingError, match="no indicator 'tial'"):
+        monitor_of(tmp_path / "run", lows={"tial": 0.1})
+    assert not (tmp_path / "run" / "alarm.json").exists()
+    with pytest.raises(DataError, match="no folder"):
+        monitor_of(tmp_path / "nowhere")
+
+
+def test_following_ends_where_a_chain_is_blocked(tmp_path: Path) -> None:
+    found = looped(Toy(), Loop(n=40, generations=3, relabel="frozen", keep=1.0), seeds=2, out=tmp_path / "run")
+    assert sorted(found.blocked) == [0, 1]
+    alarm = Monitor.calibrated([[{"a": float(v)} for v in row] for row in np.random.default_rng(0).normal(size=(19, 3))])
+
+    def wait(seconds: float) -> None:
+        raise AssertionError("nothing will come")
+
+    assert list(states(tmp_path / "run", alarm, follow=True, wait=wait)) == []
+
+
 def test_a_run_of_ones_own_is_followed_as_its_lines_appear(tmp_path: Path) -> None:
     for name, runs in (("null", null(60)), ("own", null(1, looks=6, seed=3, drift=3.0))):
         (tmp_path / name).mkdir()
@@ -176,7 +228,8 @@ def test_collapse_and_monitor_from_the_command_line(tmp_path: Path, monkeypatch:
         (collapse, ["toy", "-o", "x=1"]),
         (collapse, ["toy", "--decode", "sampels=2"]), (collapse, ["toy", "--frozen", "2x0"]), (collapse, ["toy", "--n", "0"]),
         (collapse, ["toy", "-o", "kinds=0"]),
-        (monitor, []), (monitor, ["nowhere"]), (monitor, ["nowhere", "--low", "tail"]), (monitor, ["nowhere", "--null", "nowhere"]),
+        (monitor, []), (monitor, ["nowhere"]), (monitor, ["nowhere", "--low", "tail"]),
+        (monitor, ["nowhere", "--low", "tail=nan"]), (monitor, ["nowhere", "--null", "nowhere"]),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_with_a_fix(command: click.Command, asked: list[str]) -> None:

@@ -18,7 +18,7 @@ from mitate.generators import crdi
 from mitate.generators.denoisers import Levels, OfFlow, OfFolder
 from mitate.generators.few_shot import METHODS, Drawer, FewShot
 from mitate.metrics.energy import energy_score
-from mitate.shots import adapt_shots, drawn_with, load_adapted, typed
+from mitate.shots import AGAIN, Choice, adapt_shots, drawn_with, load_adapted, typed
 from mitate.store import Store
 from mitate.verbs import load_fitted
 from tiny import tiny_pipeline
@@ -263,11 +263,26 @@ def test_every_method_draws_and_draws_the_same_again(world: tuple[Store, mi.Imag
 def test_dials_are_chosen_on_the_shots_and_kept(world: tuple[Store, mi.ImageSet]) -> None:
     store, few = world
     found, chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), name="few", store=store)
-    assert chosen is not None and len(chosen.scores) == 10
+    assert chosen is not None and len(chosen.scores) == len(chosen.near) == 10
     assert found.settings["options"]["diversity"] == chosen.diversity
     assert load_adapted("toys+few", store=store).digest == found.digest == load_adapted("few", store=store).digest
     other = drawn_with(found, 0.9, store=store)
     assert other.settings["options"]["diversity"] == 0.9 and other.digest != found.digest
+
+
+def test_dials_that_draw_the_shots_again_are_not_chosen_however_well_they_score(world: tuple[Store, mi.ImageSet]) -> None:
+    copies, wide, base = (0.0, 0.0), (0.5, 1.0), (1.0, 0.0)
+    chosen = Choice.of({copies: (1.0, 0.1), wide: (1.2, 0.9), base: (3.0, 1.8)}, far=1.0)
+    assert (chosen.diversity, chosen.strength) == wide and chosen.score == 1.2 and not chosen.again
+    chosen = Choice.of({copies: (1.0, 0.1), wide: (1.2, 0.5)}, far=1.0)
+    assert (chosen.diversity, chosen.strength) == wide and chosen.again
+
+
+def test_images_of_little_noise_lie_nearer_to_the_shots(world: tuple[Store, mi.ImageSet]) -> None:
+    store, few = world
+    chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), store=store)[1]
+    assert chosen is not None
+    assert chosen.near[0.0, 0.0] < chosen.near[1.0, 0.0] and chosen.near[0.0, 0.0] < AGAIN
 
 
 def test_one_shot_and_two_hundred_work(world: tuple[Store, mi.ImageSet]) -> None:

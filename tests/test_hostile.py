@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -19,16 +20,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from make_run import make_run
-from tiny import tiny_captioner, tiny_pipeline
 
+from make_run import make_run
 from mitate import cli, codec
 from mitate.adapter import Adapter
 from mitate.curation.ledger import Ledger
 from mitate.curation.review import checklist
 from mitate.errors import DataError, MitateError, SettingError, StoreError
 from mitate.images import Provenance, from_arrays
-from mitate.intake.opening import find, open_images
+from mitate.intake.opening import open_images
 from mitate.progress import Line, tame
 from mitate.prompts.skills import read_skill
 from mitate.report.audit import check_audit, write_audit
@@ -38,11 +38,12 @@ from mitate.settings import parsed
 from mitate.store import Asked, Store
 from mitate.studies.plan_file import read_plan
 from mitate.study import Run
+from tiny import tiny_captioner, tiny_pipeline
 
 DEEP = "[" * 100_000
 HALF = '"\\ud800"'
 LONG = "9" * 5000
-BAD = "\x1b[2J\x1b]0;x\x07\u202e\ud800\r"  # clears a screen, names a window, turns letters round, is half a character
+BAD = "\x1b[2J\x1b]0;x\x07\u202e\udcff\r"  # clears a screen, names a window, turns letters round, is half a character
 
 
 class Trap:
@@ -90,7 +91,9 @@ def test_characters_of_two_halves_are_read_as_json_has_them() -> None:
     assert parsed('"\\ud83c\\udf3f \\u0000"') == "\U0001f33f \x00"
 
 
-@pytest.mark.parametrize("line", [DEEP, f'{{"file_name": "c0/0.png", "label": {DEEP}', f'{{"file_name": "c0/0.png", "label": {HALF}}}', f'{{"file_name": {LONG}}}'])
+@pytest.mark.parametrize(
+    "line", [DEEP, f'{{"file_name": "c0/0.png", "label": {DEEP}', f'{{"file_name": "c0/0.png", "label": {HALF}}}', f'{{"file_name": {LONG}}}']
+)
 def test_metadata_that_cannot_be_json_is_one_line(leaves: Path, line: str) -> None:
     (leaves / "metadata.jsonl").write_text(line + "\n")
     with pytest.raises(DataError, match="line 1 is not JSON") as found:
@@ -113,7 +116,9 @@ def test_a_ledger_of_brackets_is_one_line(leaves: Path) -> None:
         Ledger(leaves).read()
 
 
-@pytest.mark.parametrize("line", ['{"chain": 1e400, "generation": 1, "indicators": {}}', '{"chain": 0, "generation": 1, "indicators": {"a": 1' + "0" * 400 + "}}", DEEP])
+@pytest.mark.parametrize(
+    "line", ['{"chain": 1e400, "generation": 1, "indicators": {}}', '{"chain": 0, "generation": 1, "indicators": {"a": 1' + "0" * 400 + "}}", DEEP]
+)
 def test_lines_of_a_loop_with_impossible_numbers_are_named(tmp_path: Path, line: str) -> None:
     from mitate.loops.chains import read_lines
 
@@ -392,3 +397,321 @@ def test_a_run_folder_with_another_sort_of_value_is_reported_or_refused(tmp_path
             write_report(Run(run))
         except MitateError as wrong:
             one_line(wrong)
+
+
+# loops ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looped(tmp_path: Path) -> Path:
+    from mitate.loops.chains import collapse
+    from mitate.loops.grounds import ground_of
+    from mitate.loops.loop import Loop
+
+    collapse(ground_of("toy", {}), Loop(n=16, generations=2), seeds=1, out=tmp_path / "loop")
+    return tmp_path / "loop"
+
+
+@pytest.mark.parametrize("file", ["../../precious", "/etc/precious", "run.json", "generation-000.npz/../../run.json"])
+def test_rolling_back_deletes_no_file_that_a_changed_state_names(looped: Path, tmp_path: Path, file: str) -> None:
+    from mitate.loops.chain import roll_back
+
+    (tmp_path / "precious").write_text("x")
+    state = json.loads((looped / "chain-000" / "state.json").read_text())
+    state["files"][2]["file"] = file
+    (looped / "chain-000" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(StoreError, match="damaged"):
+        roll_back(looped / "chain-000", 1)
+    assert (tmp_path / "precious").exists() and (looped / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", DEEP, "{}", '{"loop": [], "ground": 3, "seeds": [0]}', '{"loop": {"generations": "x"}, "seeds": 1}', '{"asked": 1}']
+)
+@pytest.mark.parametrize("name", ["run.json", "chain-000/state.json", "alarm.json", "loop.jsonl", "blocked.json"])
+def test_a_folder_of_loops_with_an_odd_record_is_one_line(looped: Path, name: str, text: str) -> None:
+    from mitate.loops.chains import collapse
+    from mitate.loops.grounds import ground_of
+    from mitate.loops.loop import Loop
+    from mitate.loops.watch import monitor_of
+
+    (looped / name).write_text(text + "\n")
+    for verb in (
+        lambda: write_report(Run(looped)), lambda: monitor_of(looped, null=looped, rate=0.9),
+        lambda: monitor_of(looped, rate=0.5) if name == "alarm.json" else None,
+        lambda: collapse(ground_of("toy", {}), Loop(n=16, generations=2), seeds=1, out=looped),
+    ):  # fmt: skip
+        try:
+            verb()
+        except MitateError as wrong:
+            one_line(wrong)
+
+
+# the terminal and the pages -------------------------------------------------------------------------------------------
+
+
+def test_what_a_terminal_would_obey_is_shown_as_a_question_mark() -> None:
+    assert tame(f"a{BAD}b\tc 葉　🌿") == "a?[2J?]0;x????b\tc 葉　🌿"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_does_not_hand_names_to_the_terminal() -> None:
+    out = _Terminal()
+    Line(1.0, out=out, title=f"fit {BAD}").step(1, 2, f"c{BAD}")
+    assert "\x1b" not in out.getvalue() and "\u202e" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pilot", f"x{BAD}", "--out", "r"], ["report", f"x{BAD}"], ["scan", f"leaves{BAD[:4]}"], [f"pil{BAD}ot"],
+        ["fit", "gaussian", "leaves", "--as", f"g{BAD}"], ["pilot", "leaves", "--plan", f"p{BAD}", "--out", "r"], ["review", f"x{BAD}"],
+        ["verify", "--run", f"x{BAD}"], ["pilot", "--no" + BAD],
+    ],
+)  # fmt: skip
+def test_no_words_of_the_command_line_reach_the_terminal_as_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mitate", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and not set(said.out + said.err) & set("\x1b\x07\u202e\udcff\r") and len(said.err.splitlines()) == 2
+
+
+def test_classes_and_files_of_any_name_reach_the_terminal_tamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], leaves: Path
+) -> None:
+    os.rename(leaves / "c0", leaves / "c\x1b[2J\u202e")
+    (leaves / "c1" / os.fsdecode(b"\xff\x1b[31m.png")).write_bytes((leaves / "c1" / "0.png").read_bytes())
+    (leaves / "ledger.jsonl").write_text(json.dumps({"file": "c1/0.png", "decision": "relabel", "label": f"x{BAD[:4]}", "by": "anna"}) + "\n")
+    for words in (["scan", str(leaves)], ["review", str(leaves), "--agreement"], ["fit", "gaussian", str(leaves), "--as", "g"], ["ls"]):
+        monkeypatch.setattr(sys, "argv", ["mitate", *words])
+        with pytest.raises(SystemExit):
+            cli.main()
+        said = capsys.readouterr()
+        assert not set(said.out + said.err) & set("\x1b\x07\u202e\r"), words
+
+
+EVIL = "</td></script></style></title></svg><script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}{% raw %}javascript:alert(3)"
+
+
+def markup(page: str) -> tuple[set[str], set[str]]:
+    """The tags of a page, and the names of their attributes."""
+    from html.parser import HTMLParser
+
+    tags, names = set[str](), set[str]()
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.add(tag)
+            names.update(name for name, _ in attrs)
+            assert not any((value or "").strip().lower().startswith("javascript:") for _, value in attrs)
+
+    Parser().feed(page)
+    return tags, names
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("pilot", "study.json"), ("pilot", "decision.json"), ("pilot", "jobs.jsonl"), ("pilot", "scores.jsonl"), ("pilot", "machine.json"),
+        ("compare", "study.json"), ("compare", "compare.json"), ("loop", "run.json"), ("loop", "blocked.json"),
+    ],
+)  # fmt: skip
+def test_no_text_of_a_run_folder_becomes_markup(tmp_path: Path, kind: str, name: str, request: pytest.FixtureRequest) -> None:
+    from make_comparison import make_comparison
+
+    folder = request.getfixturevalue("looped") if kind == "loop" else {"pilot": make_run, "compare": make_comparison}[kind](tmp_path / "run")
+    tags, names = markup(write_report(Run(folder)).read_text(encoding="utf-8"))
+    assert "script" not in tags
+    path = folder / name
+    if name == "blocked.json":
+        path.write_text(json.dumps({"0": "why"}))
+    whole = [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else json.loads(path.read_text())
+    places = sorted(leaves_of(whole))
+    for start in range(0, len(places), 9):
+        changed = whole
+        for place in places[start : start + 9]:
+            changed = with_leaf(changed, place, EVIL)
+        path.write_text("".join(json.dumps(one) + "\n" for one in changed) if path.suffix == ".jsonl" else json.dumps(changed))
+        try:
+            page = write_report(Run(folder)).read_text(encoding="utf-8")
+        except MitateError:
+            continue
+        new_tags, new_names = markup(page)
+        assert "script" not in new_tags and "onerror" not in new_names and "<script>alert" not in page
+
+
+def test_a_table_of_jobs_computes_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "jobs.jsonl").write_text(json.dumps({"digest": "=cmd()", "verb": "@SUM(1)", "name": "+1\t-2"}) + "\n")
+    write_audit(run)
+    assert (run / "audit" / "jobs" / "jobs.tsv").read_text().splitlines()[1] == "'=cmd()\t'@SUM(1)\t'+1 -2"
+
+
+@pytest.mark.parametrize("name", [EVIL, "---\nlicense: mit\n---\n# x", "`${x}`", "=cmd()", "a\u202eb", "| a | b |\n|---|---|"])
+def test_the_card_of_a_set_holds_names_as_text(tmp_path: Path, name: str) -> None:
+    card = (fakes(tmp_path / "fakes", (name, "b")) / "README.md").read_text(encoding="utf-8")
+    head, _, body = card.removeprefix("---\n").partition("\n---\n")
+    assert "<script" not in body and "<img" not in body and "\n# x" not in body and "\n|---|---|" not in body
+    keys = [line.partition(":")[0] for line in head.splitlines()]
+    assert keys == ["license", "pretty_name", "task_categories", "annotations_creators", "tags", "size_categories"]
+
+
+def test_a_page_of_skills_shows_no_file_from_outside_of_its_folder(tmp_path: Path) -> None:
+    from mitate.report.skills import SkillsPage
+
+    secret = tmp_path / "secret-x.png"
+    secret.write_bytes(codec.encode_png(X[0]))
+    (samples := tmp_path / "run" / "samples").mkdir(parents=True)
+    (samples / "a.png").write_bytes(secret.read_bytes()), (samples / "b.png").symlink_to(secret), (samples / "c.png").write_bytes(b"<script>")
+    page = SkillsPage.__new__(SkillsPage)
+    page.run = Run(tmp_path / "run")
+    assert page._picture("a.png").startswith("data:image/png;base64,")
+    assert [page._picture(name) for name in ("../../secret-x.png", "b.png", "c.png", "none.png", str(secret))] == [""] * 5
+
+
+def test_a_file_of_terabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with open(tmp_path / "x.png", "wb") as out:
+        out.truncate(1 << 42)
+    with pytest.raises(DataError, match="has 4398 GB"):
+        codec.decode(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("read", [read_plan, read_skill], ids=["plan", "skill"])
+def test_a_settings_file_without_end_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    (tmp_path / "x.toml").symlink_to("/dev/zero")
+    with pytest.raises(SettingError, match="has more than"):
+        read(tmp_path / "x.toml")
+
+
+# pickles --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline and a captioner."""
+    pytest.importorskip("diffusers")
+    folder = tmp_path_factory.mktemp("models")
+    tiny_pipeline(folder / "pipeline"), tiny_captioner(folder / "captioner")
+    return folder
+
+
+def swapped(source: Path, target: Path, pickled: bytes) -> Path:
+    """A copy of a model whose weights are pickles by every name that libraries look for."""
+    shutil.copytree(source, target)
+    for file in sorted(target.rglob("*.safetensors")):
+        file.unlink()
+        for name in ("pytorch_model.bin", "diffusion_pytorch_model.bin", "model.pt", "model.pkl", "adapter_model.bin"):
+            (file.parent / name).write_bytes(pickled)
+    return target
+
+
+def test_a_pipeline_of_pickles_is_refused(models: Path, tmp_path: Path, trap: bytes) -> None:
+    from mitate.generators.pipelines import open_pipeline
+
+    with pytest.raises(DataError, match="cannot be opened as a pipeline") as found:
+        open_pipeline(swapped(models / "pipeline", tmp_path / "p", trap)).paint(["a"], [0])
+    one_line(found.value)
+
+
+@pytest.mark.parametrize("door", ["captioner", "vqa", "text", "judge"])
+def test_a_folder_of_transformers_with_pickles_is_refused(models: Path, tmp_path: Path, trap: bytes, door: str) -> None:
+    from mitate.captioners.writers import open_captioner
+    from mitate.curation.judges import Similarity
+    from mitate.curation.vqa import Vqa
+    from mitate.prompts.text_model import open_text_model
+    from tiny_vqa import tiny_blip
+
+    source = tiny_blip(tmp_path / "blip") if door == "vqa" else models / "captioner"
+    folder = swapped(source, tmp_path / "x", trap)
+    opening: dict[str, Callable[[], object]] = {
+        "captioner": lambda: open_captioner(folder).loaded, "vqa": lambda: Vqa(str(folder)).check(["a red circle"]),
+        "text": lambda: open_text_model(folder).loaded, "judge": lambda: Similarity(str(folder)).check([]),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="cannot be opened") as found:
+        opening[door]()
+    one_line(found.value)
+
+
+def test_code_and_adapters_that_a_folder_brings_are_not_run(models: Path, tmp_path: Path, trap: bytes) -> None:
+    from mitate.captioners.writers import open_captioner
+
+    folder = tmp_path / "x"
+    shutil.copytree(models / "captioner", folder)
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nclass Model: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": dict.fromkeys(("AutoConfig", "AutoModelForImageTextToText"), "code.Model")}))
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(folder), "target_modules": ["c_attn"], "r": 2}))
+    (folder / "adapter_model.bin").write_bytes(trap)
+    try:
+        _ = open_captioner(folder).loaded
+    except DataError as wrong:
+        one_line(wrong)
+
+
+def test_a_part_of_a_pipeline_from_a_module_of_ones_own_is_not_imported(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: bytes) -> None:
+    from mitate.generators.pipelines import open_pipeline
+
+    shutil.copytree(models / "pipeline", tmp_path / "p")
+    index = json.loads((tmp_path / "p" / "model_index.json").read_text())
+    (tmp_path / "p" / "model_index.json").write_text(json.dumps({**index, "unet": ["mine_to_import", "Model"]}))
+    (tmp_path / "mine_to_import.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nclass Model: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DataError, match="neither diffusers nor transformers"):
+        _ = open_pipeline(tmp_path / "p").loaded
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.pt", "x.pth", "x.ckpt", "x.safetensors"])
+def test_weights_and_learned_words_that_are_pickles_are_refused(tmp_path: Path, trap: bytes, name: str) -> None:
+    from mitate.features.extractor import _recognised
+    from mitate.features.networks import read
+    from mitate.generators.learnt import Learnt
+    from mitate.generators.tokens import Words
+    from mitate.generators.updates import Updates
+    from mitate.training import backbones
+
+    (file := tmp_path / name).write_bytes(trap)
+    shape = (8, 8, 1)
+    for door in (
+        lambda: Updates.read(file), lambda: Words.read(file), lambda: Learnt.of_file(file, word="x"), lambda: read(file), lambda: _recognised(file),
+        lambda: backbones.mobilenet_v2(shape=shape, n_classes=2, weights=file), lambda: backbones.resnet_cifar(shape=shape, n_classes=2, weights=file),
+    ):  # fmt: skip
+        with pytest.raises((DataError, SettingError)) as found:
+            door()
+        one_line(found.value)
+
+
+@pytest.mark.parametrize("name", ["x", "y", "classes", "groups"])
+def test_an_archive_with_pickled_arrays_is_refused(tmp_path: Path, trap: bytes, name: str) -> None:
+    arrays = {"x": X, "y": Y, "classes": np.array(["a", "b"]), "groups": Y, name: np.array([Trap(tmp_path / "sprung")] * 4, dtype=object)}
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=f"the array {name} needs unpickling"):
+        open_images(tmp_path / "x.npz")
+    (tmp_path / "x.npz").write_bytes(trap)
+    with pytest.raises(DataError, match="cannot be read as .npz"):
+        open_images(tmp_path / "x.npz")
+
+
+def test_a_generation_of_a_loop_with_pickled_arrays_is_refused(looped: Path, tmp_path: Path, trap: bytes) -> None:
+    from mitate.loops.chains import collapse
+    from mitate.loops.grounds import ground_of
+    from mitate.loops.loop import Loop
+    from mitate.report.loop_run import LoopRun
+    from mitate.store import file_digest
+
+    own = looped / "chain-000"
+    np.savez(own / "generation-002.npz", images=np.array([Trap(tmp_path / "sprung")], dtype=object))
+    state = json.loads((own / "state.json").read_text())
+    state["files"][2]["digest"] = file_digest(own / "generation-002.npz")
+    (own / "state.json").write_text(json.dumps(state))
+    with pytest.raises(StoreError, match="missing or damaged"):
+        LoopRun(looped).pairs(0)
+    with pytest.raises(StoreError, match="cannot be read"):
+        collapse(ground_of("toy", {}), Loop(n=16, generations=3), seeds=1, out=looped)

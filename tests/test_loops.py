@@ -345,6 +345,38 @@ def test_damage_that_a_process_finds_is_told_as_here(tmp_path: Path) -> None:
         collapse(Toy(), SMALL, seeds=1, workers=1)
 
 
+def test_a_resume_that_fails_loses_no_line(tmp_path: Path) -> None:
+    collapse(Toy(), SMALL, seeds=3, out=tmp_path)
+    before = (tmp_path / "loop.jsonl").read_bytes()
+    (tmp_path / "chain-000" / "state.json").write_text("[")
+    with pytest.raises(StoreError):
+        collapse(Toy(), SMALL, seeds=3, out=tmp_path)
+    assert (tmp_path / "loop.jsonl").read_bytes() == before
+
+
+def test_fewer_chains_than_there_are_is_refused_and_drops_none(tmp_path: Path) -> None:
+    collapse(Toy(), SMALL, seeds=3, out=tmp_path)
+    before = _bytes(tmp_path)
+    with pytest.raises(SettingError, match="has the chain 1"):
+        collapse(Toy(), SMALL, seeds=1, out=tmp_path)
+    assert _bytes(tmp_path) == before
+
+
+def test_a_loop_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    class Empty(Toy):
+        def draw(self, n: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+            raise SettingError("The pool is too small.", fix="give more images")
+
+    with pytest.raises(SettingError, match="too small"):
+        collapse(Empty(), SMALL, seeds=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_new_real_pairs_are_as_many_for_every_agent_in_every_generation() -> None:
+    lines = collapse(Toy(), replace(SMALL, policy="real", captioners=3, generators=2), seeds=1).lines
+    assert [line["learnt_from"] for line in lines] == [{"real": 60, "made": 0}, {"real": 180, "made": 0}, {"real": 180, "made": 0}]
+
+
 def test_another_loop_or_a_damaged_file_is_refused(tmp_path: Path) -> None:
     collapse(Toy(), SMALL, seeds=1, out=tmp_path)
     with pytest.raises(SettingError, match="holds another loop"):

@@ -169,4 +169,4 @@ def test_a_verdict_is_no_stronger_than_the_chains() -> None:
 
     assert of(noisy(0.5, seed=1)) == "collapse" and of(noisy(0.5, seed=1), policy="real") == "floor"
     assert of(noisy(0.9, seed=1)) == "holds" and of([0.95, 0.8, 0.85]) == "unsure"
-    assert of([0.3]) == "one" and of([0.95, 0.8, 0.85], stopped=1) == "alarm"
+    assert of([0.3]) == "one" and of([0.95, 0.8, 0.85], stopped=1) == "unsure" and of([0.95, 0.8, 0.85], stopped=2) == "alarm"

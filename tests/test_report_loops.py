@@ -156,7 +156,7 @@ def test_the_alarm_is_told_as_the_monitor_tells_it(made: Path, tmp_path: Path) -
     assert f"The alarm rang in {len(stops)} of 4 chains, first at generation {min(s.generation for s in stops.values())}" in text
     assert re.findall(r'class="tag \w+">(\w+)<', path.read_text(encoding="utf-8")) == [t.state.name for t in told]
     assert all(f"{stop.generation} {stop.roll_back_to} " in text for stop in stops.values())
-    assert "at most 20 % of runs of 6 generations (199 null runs" in text
+    assert "at most 20 % of chains of 6 generations (199 null runs" in text
 
 
 def test_without_an_alarm_the_page_says_so_and_what_to_do(made: Path, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_pictures_of_a_real_pool_do_not_carry_the_mark_of_synthetic_ones(tmp_pat
 def test_captions_that_are_numbers_are_told_by_name() -> None:
     spoken = Spoken(words.load("en"))
     assert spoken.namer({"settings": {"world": {"wordings": 20}}})(np.int64(43)) == "kind 2, wording 3"
-    assert spoken.namer({"settings": {"classes": ["rust", "healthy"]}})(np.int64(1)) == "healthy"
+    assert spoken.namer({"settings": {"named": ["rust", "healthy"]}})(np.int64(1)) == "healthy"
     assert spoken.namer({"settings": {}})(np.int64(1)) == "class 1" and spoken.namer({"settings": {}})("a leaf") == "a leaf"
 
 

@@ -389,19 +389,14 @@ def verify(remake: bool, runs: tuple[Path, ...]) -> None:
 @click.option("--all", "everything", is_flag=True, help="Also what the runs below runs/ were made from; their folders stay readable.")
 def clean(everything: bool) -> None:
     """Free the store's space. Kept generators, runs, ledgers and the record of opened test images stay."""
-    import json
+    from mitate.studies.evidence import needed
 
     store, keep = Store.find(), set()
     for path in sorted(Path("runs").glob("*/jobs.jsonl")) if Path("runs").is_dir() and not everything else []:
-        for line in path.read_text().splitlines():
-            try:
-                facts = json.loads(line)
-            except ValueError:  # half a line, of a run that was killed as it wrote
-                continue
-            keep |= {facts["digest"], *facts["inputs"].values()}
+        keep |= needed(path)
     for digest in store.refs().values():
         if (entry := store.get(digest)) is not None:
-            keep |= set(json.loads(entry.path("asked.json").read_text())["inputs"].values())
+            keep |= store.inputs(entry)
     count, size = store.clean(keep=keep)
     say(f"{count} results dropped, {size / 1e6:.1f} MB freed")
 

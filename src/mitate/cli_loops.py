@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import time
 from pathlib import Path
@@ -44,7 +45,7 @@ DEAR = 2.0  # seconds of a generation from which its cost is told
 @click.option("--decode-captions", default="", metavar="DIALS", help="Of captions alone.")
 @click.option("--n", type=int, help="Pairs of an agent in a generation.  [default: 200, of sentences 96]")
 @click.option("--generations", type=int, default=6, show_default=True)
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Chains, each a replicate.")
+@click.option("--seeds", type=click.IntRange(1, 10_000), default=5, show_default=True, help="Chains, each a replicate.")
 @click.option("--engine", help="here, local or local:N: chains beside each other, each in a process.  [default: local with --out, but of toy here]")
 @click.option(
     "-o",
@@ -67,6 +68,8 @@ def collapse(
     from mitate.loops import grounds
     from mitate.loops.chains import collapse as run
 
+    if out is not None and (out / "study.json").exists():
+        raise SettingError(f"{out} holds a study.", fix="give another folder with --out")
     if ground is None:
         raise SettingError("It is not said what is looped.", fix="mitate collapse toy, or mitate collapse FOLDER --agents vae")
     captioners, generators = _pair(count, "--agents-count")
@@ -100,7 +103,7 @@ def collapse(
     type=click.Path(path_type=Path),
     help="Folder with the loop.jsonl of loops that do not recurse.  [default: made, 199 of toy, else the fewest that the rate allows, kept in RUN/null]",
 )
-@click.option("--rate", type=float, default=0.05, show_default=True, help="False alarms in a run, not in a look.")
+@click.option("--rate", type=float, default=0.05, show_default=True, help="False alarms in a chain: not in a look, and not in a folder of several chains.")
 @click.option("--low", "lows", multiple=True, metavar="INDICATOR=VALUE", help="STOP at once below this, like tail=0.1 (outside the rate).")
 @click.option("--every", type=click.FloatRange(min=0.01), default=1.0, show_default=True, help="Seconds between two looks at the file.")
 @click.option("--exit-code", is_flag=True, help="End with 1 where a chain is at STOP.")
@@ -117,7 +120,7 @@ def monitor(run: Path | None, follow: bool, null: Path | None, rate: float, lows
     line = _Paced("null runs")
     alarm = monitor_of(run, rate=rate, null=null, lows=dict(_low(text) for text in lows), progress=line)
     line.close()
-    say(f"{len(alarm.names)} indicators; false alarms in at most {alarm.rate:g} of runs of {alarm.looks} generations ({alarm.runs} null runs)")
+    say(f"{len(alarm.names)} indicators; false alarms in at most {alarm.rate:g} of chains of {alarm.looks} generations ({alarm.runs} null runs)")
     stopped: set[int] = set()
     for told in states(run, alarm, follow=follow, every=every):
         state = told.state
@@ -185,9 +188,12 @@ def _decode(usual: Any, *texts: str) -> Any:
 def _low(text: str) -> tuple[str, float]:
     name, eq, value = text.partition("=")
     try:
-        return name, float(value if eq else "none")
+        limit = float(value if eq else "none")
     except ValueError:
-        raise SettingError(f"--low {text!r} cannot be read.", fix="write it like tail=0.1") from None
+        limit = math.nan
+    if not math.isfinite(limit):
+        raise SettingError(f"--low {text!r} cannot be read.", fix="write it like tail=0.1")
+    return name, limit
 
 
 def _print(found: Any) -> None:

@@ -20,6 +20,7 @@ from mitate.errors import DataError
 from mitate.marks import has_manifest, mark_of
 
 MAX_PIXELS = 100_000_000  # a 10,000 x 10,000 picture; above this a small file can fill the memory ("decompression bomb")
+MAX_BYTES = 1_000_000_000  # of a file: 100 megapixels of 16 bits have 600 MB
 ROWS = 256  # that are narrowed to 8 bits at a time
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the suffix: Pillow's EPS reader would start Ghostscript
@@ -46,6 +47,8 @@ def decode(source: bytes | Path, *, name: str = "") -> Picture:
     """The picture in `source` (bytes or a file). Raises DataError for what is no picture, is cut off, or is too large."""
     name = name or str(source if isinstance(source, Path) else "image")
     try:
+        if isinstance(source, Path) and (size := source.stat().st_size) > MAX_BYTES:
+            raise DataError(f"{name} has {size / 1e9:.0f} GB.", fix="shrink it below 100 megapixels, or remove it")
         data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as wrong:
         raise DataError(f"{name} cannot be read ({wrong.strerror}).", fix="check its permissions, or remove it") from wrong

@@ -7,6 +7,7 @@ known_of("leaves-diff", store=store)       one generator's; drawn now where the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ SETS = ("sample", "align", "paint")  # verbs whose results are synthetic images
 def known_sets(store: Store) -> list[Known]:
     """Every synthetic set in the store, one each. A damaged object is passed over; `mitate verify` names it."""
     names = {digest: name for name, digest in store.refs().items()}
-    return [_known(entry, asked, store, names) for entry, asked in _stored(store)]
+    found = []
+    for entry, asked in _stored(store):
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+            found.append(_known(entry, asked, store, names))
+    return found
 
 
 def known_of(name: str | Fitted, *, store: Store, per_class: int = DRAWN, seed: int = 0, progress: Progress | None = None) -> list[Known]:
@@ -54,9 +59,14 @@ def _stored(store: Store) -> Iterator[tuple[Entry, dict[str, Any]]]:
         folder = store.folder_of(name)
         try:
             asked = parsed((folder / "asked.json").read_text())
-            if asked["verb"] not in SETS or not (folder / "x.npy").is_file() or (entry := store.get(name)) is None:
+            if (
+                not all(isinstance(asked[key], dict) for key in ("settings", "inputs"))
+                or asked["verb"] not in SETS
+                or not (folder / "x.npy").is_file()
+                or (entry := store.get(name)) is None
+            ):
                 continue
-        except (OSError, ValueError, KeyError, StoreError):
+        except (OSError, ValueError, KeyError, TypeError, StoreError):
             continue
         yield entry, asked
 

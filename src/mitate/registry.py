@@ -12,7 +12,7 @@ import importlib
 from functools import cache
 from typing import Any
 
-from mitate.errors import SettingError
+from mitate.errors import MitateError, SettingError
 from mitate.settings import suggest
 
 KINDS: dict[str, dict[str, str]] = {
@@ -60,7 +60,18 @@ def find(noun: str, name: str) -> Any:
     if name not in places:
         raise SettingError(f"There is no {noun} {name!r}.", fix=suggest(name, places))
     module, _, attribute = places[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as wrong:
+        if not is_plugin(noun, name) or isinstance(wrong, MitateError):
+            raise
+        what = f"The plug-in {name!r} ({places[name]}) cannot be imported ({type(wrong).__name__}: {wrong})."
+        raise SettingError(what, fix="mend its package, or uninstall it") from wrong
+
+
+def is_plugin(noun: str, name: str) -> bool:
+    """Whether a kind comes from another package."""
+    return name in _plugins(noun)
 
 
 @cache

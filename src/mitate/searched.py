@@ -72,7 +72,8 @@ def search_weights(
     store, told, looker = store or Store.find(), progress or Silent(), judge_of(judge, questions)
     found, model, weights = gathered(experts, base, store)
     for label, one in found.items():
-        if both := sorted(set(one.sentences) & set(prompts)):
+        learnt = {text.casefold() for text in one.sentences}
+        if both := sorted(text for text in prompts if text.casefold() in learnt):
             raise DataError(f"{label} learnt by {len(both)} of the prompts, like {both[0][:60]!r}.", fix="search by prompts that nothing was learnt by")
     looker.check(prompts)
     pipeline = opened(model)
@@ -138,11 +139,11 @@ def lab_prompts(skills: Sequence[str], experts: Mapping[str, Given] | Sequence[G
         raise SettingError("No expert is called after a skill of the lab.", fix="name the skills: --search lab:counting,relation, or give a file of prompts")
     if unknown := [skill for skill in wanted if skill not in SKILLS]:
         raise SettingError(f"The lab knows no skill {unknown[0]!r}.", fix=f"choose from {', '.join(SKILLS)}")
-    known = {text for _, given in labelled(experts) for text in learnt_by(given, store or Store.find())}
+    known = {text.casefold() for _, given in labelled(experts) for text in learnt_by(given, store or Store.find())}
     found: list[str] = []
     for skill in wanted:
         drawn = islice(shown(skill, 0, seed=seed_of("search", seed, skill)), MOST_LOOKED * OF_LAB)
-        mine = list(islice((text for text in dict.fromkeys(prompt.text for prompt, _ in drawn) if text not in known), OF_LAB))
+        mine = list(islice((text for text in dict.fromkeys(prompt.text for prompt, _ in drawn) if text.casefold() not in known), OF_LAB))
         known |= set(mine)
         found += mine
     return found

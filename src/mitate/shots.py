@@ -4,8 +4,9 @@ greek = mi.adapt("letters", mi.open_images("greek/"), mi.Shots(few=10), seed=0, 
 fakes = mi.generate(greek, per_class=100)
 
 How much noise images start from decides nearly everything: at little they are the shots again, at much they are images of the base. It is chosen on the
-shots alone. A shot is left out, images are drawn from the others, and scored against it by the energy score (metrics/energy.py), which copies lose because
-they do not spread, and images of the base because they are far away.
+shots alone. A shot is left out, images are drawn from the others, and scored against it by the energy score (metrics/energy.py), which images of the base lose
+because they are far away. Few shots again can still score best, for they are real and spread as real ones do: so dials whose images lie nearer to the shots
+than left-out shots lie to each other are out, whatever they score.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
     from mitate.generators.few_shot import Drawer, FewShot
 
 DIVERSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-KIND, VERSION = "shots", 1
+KIND, VERSION = "shots", 2
 FIXED = ("base", "diffusion", "model", "weights", "method", "sentences")
 DIALLED = ("crdi", "mean", "noised")  # methods whose images start where diversity says
 LEFT_OUT, DRAWN = 20, 6  # shots left out in turn at most, and images drawn for each
 OWN = 64  # images of the base itself that say how far the shots are
 FAR = 2.0  # above this the target is told to be far
+AGAIN = 0.75  # of the distance from a left-out shot to the nearest other one: images that lie nearer than that are shots again
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def typed(options: Sequence[str]) -> dict[str, Any]:
 class Choice:
     """Dials tried on the shots alone: the energy score of each (diversity, strength), mean over left-out shots, and the best.
 
+    near: of each, how far its images lie from the nearest of the shots that they were drawn from, over how far the left-out shots lie (medians, same class): 1
+    for new images of the domain, 0 for copies. Of dials with AGAIN or more the best score is taken, where there are none the largest `near`.
     far: how many times farther a shot lies from the nearest of the base's own images than those lie from each other (medians, same features): about 1
     where the base could have drawn the shots.
     """
@@ -77,12 +81,25 @@ class Choice:
     diversity: float
     strength: float
     scores: Mapping[tuple[float, float], float]
+    near: Mapping[tuple[float, float], float]
     far: float
 
+    @classmethod
+    def of(cls, tried: Mapping[tuple[float, float], tuple[float, float]], far: float) -> Choice:
+        """The choice among dials with (energy score, near)."""
+        scores, near = ({dials: told[k] for dials, told in tried.items()} for k in (0, 1))
+        free = [dials for dials in tried if near[dials] >= AGAIN]
+        best = min(free, key=lambda dials: scores[dials]) if free else max(tried, key=lambda dials: near[dials])
+        return cls(*best, scores, near, far)
+
     @property
-    def at_zero(self) -> float:
-        """The score at diversity 0, where images are nearly the shots again."""
-        return min(score for (diversity, _), score in self.scores.items() if diversity == 0)
+    def score(self) -> float:
+        return self.scores[self.diversity, self.strength]
+
+    @property
+    def again(self) -> bool:
+        """Whether even the chosen dials draw the shots again."""
+        return self.near[self.diversity, self.strength] < AGAIN
 
 
 def adapt_shots(
@@ -132,7 +149,8 @@ def kind_on(base: str | Fitted, how: Shots, store: Store, *, classes: Sequence[s
 
 
 def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progress: Progress | None = None) -> Choice | None:
-    """The dials with the best energy score on left-out shots, in features of the package's own extractor; None where no class has two shots.
+    """The dials with the best energy score on left-out shots, of those that do not draw the shots again, in features of the package's own extractor; None
+    where no class has two shots.
 
     All dials are asked with the same left-out shots and the same noise. With crdi the strength is tried at 0 (the noised start alone) and at the fit's own.
     Found in the store where they were tried before.
@@ -144,13 +162,13 @@ def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progres
 
         drawer = load_fitted(fitted.entry)
         assert isinstance(drawer, Drawer)
-        scores = _scores(drawer, eye, seed=seed, progress=progress or Silent())
-        return {"scores": [[*dials, score] for dials, score in scores.items()], "far": _far(drawer, eye, seed=seed)}
+        tried = _tried(drawer, eye, seed=seed, progress=progress or Silent())
+        return {"tried": [[*dials, *told] for dials, told in tried.items()], "far": _far(drawer, eye, seed=seed)}
 
     asked = Asked("dials", VERSION, {"seed": seed, "extractor": eye.digest}, {"generator": fitted.digest})
     found = (store or Store.find()).make(asked, build).result
-    scores = {(d, s): score for d, s, score in found["scores"]}
-    return Choice(*min(scores, key=lambda dials: scores[dials]), scores, found["far"]) if scores else None
+    tried = {(d, s): (score, near) for d, s, score, near in found["tried"]}
+    return Choice.of(tried, found["far"]) if tried else None
 
 
 def _far(drawer: Drawer, eye: Extractor, *, seed: int) -> float:
@@ -162,7 +180,8 @@ def _far(drawer: Drawer, eye: Extractor, *, seed: int) -> float:
     return float(np.median(np.linalg.norm(shots[:, None] - own[None], axis=2).min(1)) / np.median(among.min(1)))
 
 
-def _scores(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], float]:
+def _tried(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], tuple[float, float]]:
+    """Energy score and `near` of each pair of dials; nothing where no class has two shots."""
     kind, shots = drawer.kind, drawer.shots
     several = [i for i, k in enumerate(shots.y) if len(shots.of(int(k))) > 1]
     if not several:
@@ -171,12 +190,17 @@ def _scores(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) ->
     rows = np.repeat(left, DRAWN)
     seeds = np.array([seed_of("left out", seed, i) for i in range(len(rows))], dtype=np.int64)
     dials = list(product(DIVERSITIES, (0.0, kind.strength) if kind.method == "crdi" else (kind.strength,)))
-    truth, scores = eye(drawer.shown(left)), {}
+    every = eye(drawer.shown(np.arange(len(shots.y))))
+    others = [every[[j for j in shots.of(int(shots.y[i])) if j != i]] for i in left]
+    truth, found = every[left], {}
+    apart = np.median([np.linalg.norm(own - t, axis=1).min() for own, t in zip(others, truth, strict=True)])
     for at, (diversity, strength) in enumerate(dials):
         drawn = eye(drawer.leaving_out(replace(kind, diversity=diversity, strength=strength), seeds, rows)).reshape(len(left), DRAWN, -1)
-        scores[diversity, strength] = float(np.mean([energy_score(f, t) for f, t in zip(drawn, truth, strict=True)]))
+        score = np.mean([energy_score(f, t) for f, t in zip(drawn, truth, strict=True)])
+        near = np.median([np.linalg.norm(own[:, None] - f[None], axis=2).min(axis=0) for f, own in zip(drawn, others, strict=True)])
+        found[diversity, strength] = float(score), float(near / max(apart, 1e-12))
         progress.step(at + 1, len(dials), "dials")
-    return scores
+    return found
 
 
 def is_shots(name: str, *, store: Store | None = None) -> bool:

@@ -13,6 +13,7 @@ first wins and the second uses what the first made. Deleting the store costs tim
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import hmac
 import json
@@ -157,6 +158,13 @@ class Store:
             self.drop(name)  # what is there is the rest of a result that was being dropped
             os.rename(fresh, final)
 
+    def inputs(self, entry: Entry) -> set[str]:
+        """Digests of what went into a result. StoreError where its question is damaged."""
+        try:
+            return set(map(str, dict(parsed(entry.path("asked.json").read_text(encoding="utf-8"))["inputs"]).values()))
+        except (OSError, ValueError, KeyError, TypeError) as wrong:
+            raise StoreError(f"The stored result {entry.digest[:12]} cannot be read ({wrong}).", fix="mitate verify --remake") from wrong
+
     # kept names -------------------------------------------------------------------------------------------------------
 
     def keep(self, name: str, target: str) -> None:
@@ -255,6 +263,7 @@ class Store:
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file or leave what was there: through a neighbour that is renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(fresh, "w", encoding="utf-8") as out:
@@ -264,6 +273,27 @@ def write_text(path: Path, text: str) -> None:
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Take away what processes that were killed as they wrote `path` have left beside it: `.NAME.PID.tmp`, a file or a folder."""
+    if os.name != "posix":  # elsewhere nobody can ask whether a process lives
+        return
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = left.name.removesuffix(".tmp").rpartition(".")[2]
+        if number.isdecimal() and not _lives(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

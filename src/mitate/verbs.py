@@ -69,9 +69,16 @@ def perform(store: Store, asked: Asked, *, progress: Progress | None = None) -> 
         raise JobError(f"A {asked.verb} job ran out of memory.", fix="use a smaller --size, or fewer workers (--engine local:1)") from wrong
     except Exception as wrong:
         raise JobError(
-            f"A {asked.verb} job failed: {type(wrong).__name__}: {wrong}",
+            f"A {asked.verb} job{_of_plugin(store, asked)} failed: {type(wrong).__name__}: {wrong}",
             fix="finished jobs are kept; report this with the line above, or leave its arm or generator out",
         ) from wrong
+
+
+def _of_plugin(store: Store, asked: Asked) -> str:
+    """` of the plug-in 'sketch'` where the generator of a job comes from another package."""
+    entry = store.get(asked.inputs.get("generator", ""))
+    kind = str(asked.settings.get("kind") or (entry.result.get("kind") if entry is not None else ""))
+    return f" of the plug-in {kind!r}" if registry.is_plugin("generator", kind) else ""
 
 
 # images in the store --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from mitate.errors import DataError
 from mitate.generators.places import index_of
 from mitate.generators.updates import Updates, part_of
 from mitate.settings import parsed
-from mitate.store import write_json
+from mitate.store import sweep, write_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # of a component, in one file; or beside it, an index of several
 INDICES = tuple(f"{name}.index.json" for name in WEIGHTS)
@@ -48,6 +48,7 @@ def fuse(updates: Updates, folder: Path, out: Path, *, facts: Mapping[str, Any] 
     """Write the pipeline in `folder`, with the updates added, into the new folder `out`. facts: of where the updates come from, kept in fused.json."""
     fits(updates, folder, name="the update")
     index = index_of(folder)
+    sweep(out)
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         fresh.mkdir(parents=True)

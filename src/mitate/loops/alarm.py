@@ -10,9 +10,10 @@ Every indicator is taken relative to generation 1. Of a null run the values v of
     c_t = L^2 (1 - (1 - L)^(2 (t - 1))) / (1 - (1 - L)^2) + (1 - (1 - L)^(t - 1))^2
 
 (EWMA, Roberts 1959; the second term is generation 1's own chance, which every later difference holds). Two statistics are watched: the largest
-|e_t| / sqrt(c_t S_jj) of any indicator, and jointly e' S^-1 e / c_t (Hotelling; as MEWMA of Lowry et al. 1992). Their limits are order statistics of the
-largest values that null runs reach in all their looks: the false-alarm rate is one of whole runs, not of looks, and no distribution is assumed. Means and
-covariances for a null run's own statistics come from the other null runs (ten parts), so limits are not too low.
+|e_t| / sqrt(c_t S_jj) of any indicator, and jointly the root of e' S^-1 e / c_t (Hotelling; as MEWMA of Lowry et al. 1992). Of each run the largest values in
+all its looks are put on one scale, that of independent normal values, and the larger of the two is the run's number. The limit is an order statistic of the
+null runs' numbers: the false-alarm rate is one of whole runs (chains), not of looks, and rests on no distribution. Covariances for a null run's own statistics
+come from the other null runs (ten parts), so limits are not too low.
 """
 
 from __future__ import annotations
@@ -111,10 +112,12 @@ class Monitor:
         values = values[:, :, moves]
         largest, joint = _run_maxima(values, weight)
         covariance = _covariance(values)
+        whiten = _whitening(covariance)
+        known_size = {"indicators": values.shape[2], "free": len(whiten), "looks": size}
         return cls(
-            names=tuple(n for n, m in zip(known, moves, strict=True) if m), still=still, spread=np.sqrt(covariance.diagonal()), whiten=_whitening(covariance),
-            limits=_limits(largest, joint, rate), watch=_limits(largest, joint, watch), rate=rate, watch_rate=watch, looks=size, runs=runs, weight=weight,
-            lows=dict(lows or {}),
+            names=tuple(n for n, m in zip(known, moves, strict=True) if m), still=still, spread=np.sqrt(covariance.diagonal()), whiten=whiten,
+            limits=_limits(largest, joint, rate, **known_size), watch=_limits(largest, joint, watch, **known_size), rate=rate, watch_rate=watch, looks=size,
+            runs=runs, weight=weight, lows=dict(lows or {}),
         )  # fmt: skip
 
     def fresh(self) -> Monitor:
@@ -253,16 +256,22 @@ def _run_maxima(values: np.ndarray, weight: float) -> tuple[np.ndarray, np.ndarr
     return largest, joint
 
 
-def _limits(largest: np.ndarray, joint: np.ndarray, rate: float) -> tuple[float, float]:
-    """Limits that at most (runs + 1) rate - 1 null runs exceed in either statistic, both cut at the same place in their order.
+def _limits(largest: np.ndarray, joint: np.ndarray, rate: float, *, indicators: int, free: int, looks: int) -> tuple[float, float]:
+    """Limits of both statistics at one place of their common scale, beyond which at most (runs + 1) rate - 1 null runs lie in either.
 
-    A new run is then one of runs + 1 that are alike, so it exceeds them with a chance of at most `rate`, averaged over null runs.
+    The scale is fixed before any run is seen, so a new run's number is one of runs + 1 that are alike, and one of the largest (runs + 1) rate of them with a
+    chance of at most `rate`, averaged over null runs. free: directions that move.
     """
-    runs, allowed = len(largest), math.floor(rate * (len(largest) + 1) + 1e-9) - 1
-    first, second = np.sort(largest)[::-1], np.sort(joint)[::-1]
-    best = 0
-    for k in range(min(allowed, runs - 1) + 1):  # the k largest of each lie outside
-        if int(((largest > first[k]) | (joint > second[k])).sum()) > allowed:
-            break
-        best = k
-    return float(first[best]), float(second[best])
+    allowed = math.floor(rate * (len(largest) + 1) + 1e-9) - 1
+    middle, spread = zip(*_scales(indicators, free, looks - 1), strict=True)
+    numbers = np.maximum((largest - middle[0]) / spread[0], (joint - middle[1]) / spread[1])
+    limit = float(np.sort(numbers)[::-1][allowed])
+    return middle[0] + spread[0] * limit, middle[1] + spread[1] * limit
+
+
+def _scales(indicators: int, free: int, looks: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Median, and how far the upper twentieth begins beyond it, of either statistic's largest value, if all of it were independent and normal."""
+    from scipy.stats import chi, norm
+
+    found = [(norm.isf(p / (2 * indicators * looks)), chi.isf(p / looks, free)) for p in (0.5, 0.05)]
+    return tuple((float(half), float(high - half)) for half, high in zip(*found, strict=True))  # type: ignore[return-value]

@@ -35,7 +35,7 @@ from mitate.loops.grounds import usual
 from mitate.loops.loop import Ground, Loop, ground_asked
 from mitate.runtime import seed_of
 from mitate.settings import digest, parsed, plain
-from mitate.store import file_digest, write_json
+from mitate.store import file_digest, sweep, write_json
 
 STATE = "state.json"
 
@@ -83,7 +83,7 @@ class Chain:
         if t == 1:
             train, base = self.pool, False
         else:
-            size = loop.n if not loop.rule.recursive else loop.n * loop.agents * self._samples
+            size = loop.n * loop.agents * (self._samples if loop.rule.recursive else 1)
             if count := loop.rule.fresh(size):
                 new.append(self._drawn(t, count))
                 self.pool = joined([self.pool, *new])
@@ -304,6 +304,7 @@ def roll_back(folder: str | Path, generation: int) -> None:
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """A .npz of arrays without objects, whole or not at all; the same arrays give the same bytes."""
+    sweep(path)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as out:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from mitate.errors import DataError, JobError, MitateError, SettingError, StoreError
-from mitate.loops.chain import Chain, read_json
+from mitate.loops.chain import STATE, Chain, read_json
 from mitate.loops.loop import Ground, Loop, ground_asked
 from mitate.metrics.intervals import quantile_t
 from mitate.progress import Progress, Silent
@@ -86,11 +86,14 @@ def collapse(
     told, folder = progress or Silent(), Path(out) if out is not None else None
     lines: dict[int, list[Mapping[str, Any]]] = {seed: [] for seed in numbers}
     blocked: dict[int, str] = {}
+    if folder is not None and not (folder / ASKED).exists():
+        Chain(ground, loop, seed=numbers[0], exact=exact)  # what cannot be is refused before the folder holds it
     with _opened(folder, ground, loop, numbers, exact) as lines_file:
+        there = {(line["chain"], line["generation"]) for line in read_lines(lines_file)} if lines_file is not None else set()
 
         def tell(line: Mapping[str, Any]) -> None:
             lines[line["chain"]].append(line)
-            if lines_file is not None:
+            if lines_file is not None and (line["chain"], line["generation"]) not in there:
                 with open(lines_file, "a", encoding="utf-8", newline="\n") as end:
                     end.write(json.dumps(line) + "\n")
             done = sum(map(len, lines.values()))
@@ -180,10 +183,10 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_asked(folder: Path) -> dict[str, Any]:
-    """What a run folder says was looped (run.json). StoreError where it is damaged."""
+    """What a run folder says was looped (run.json); of loops of one's own, without a ground. StoreError where it is damaged."""
     asked = read_json(folder / ASKED)
     ground, loop, seeds = (asked.get(key) for key in ("ground", "loop", "seeds"))
-    of_ground = isinstance(ground, dict) and isinstance(ground.get("name"), str) and isinstance(ground.get("settings"), dict)
+    of_ground = ground is None or isinstance(ground, dict) and isinstance(ground.get("name"), str) and isinstance(ground.get("settings"), dict)
     of_seeds = isinstance(seeds, list) and all(isinstance(seed, int) for seed in seeds)
     if not (of_ground and of_seeds and isinstance(loop, dict) and isinstance(loop.get("generations"), int)):
         raise StoreError(f"{folder / ASKED} is damaged.", fix="bring it back from a copy, or run the loops again in another folder")
@@ -200,14 +203,25 @@ def _opened(folder: Path | None, ground: Ground, loop: Loop, seeds: list[int], e
     with writing(folder), locked(folder / ".lock"):
         if (folder / ASKED).exists():
             there = read_asked(folder)
-            old = {"ground": there["ground"], "loop": {k: v for k, v in there["loop"].items() if k != "generations"}, "exact": there.get("exact")}
+            old = {"ground": there.get("ground"), "loop": {k: v for k, v in there["loop"].items() if k != "generations"}, "exact": there.get("exact")}
             if old != same:
                 raise SettingError(f"{folder} holds another loop.", fix="give the same settings as before, or another --out")
             if loop.generations < (before := there["loop"]["generations"]):
                 raise SettingError(f"{folder} has loops of {before} generations.", fix=f"ask for {before} or more, or give another --out")
+            if missing := sorted(set(there["seeds"]) - set(seeds)):
+                raise SettingError(f"{folder} has the chain {missing[0]}, which is not asked for.", fix=f"ask for all of its {len(there['seeds'])} chains")
         write_json(folder / ASKED, {**asked, "seeds": seeds})
-        write_text(folder / LINES, "")
+        write_text(folder / LINES, "".join(json.dumps(line) + "\n" for seed in seeds for line in _kept(folder, seed)))
         yield folder / LINES
+
+
+def _kept(folder: Path, seed: int) -> list[dict[str, Any]]:
+    """Lines of a chain that lies there; those that were told before where its own record is damaged."""
+    own = folder / f"chain-{seed:03d}" / STATE
+    try:
+        return list(read_json(own)["lines"]) if own.exists() else []
+    except (StoreError, KeyError, TypeError):
+        return [line for line in read_lines(folder / LINES) if line["chain"] == seed] if (folder / LINES).exists() else []
 
 
 def _serve(folder: Path, seed: int) -> None:

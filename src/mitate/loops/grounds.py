@@ -103,7 +103,7 @@ def _labelled(data: str, kind: str, options: Iterable[str]) -> Ground:
 
     if kind not in (known := generator_kinds()):
         raise SettingError(f"There are no agents {kind[:60]!r}.", fix=f"{suggest(kind, known)} (or lab, MODEL:t2i, CAPTIONER:captioner, MODEL+CAPTIONER)")
-    own = {f.name for f in dataclasses.fields(Labelled)} - {"data", "kind", "settings", "content"}
+    own = {f.name for f in dataclasses.fields(Labelled)} - {"data", "kind", "settings", "content", "named"}
     told = list(options)
     of_ground = [o for o in told if o.partition("=")[0] in own]
     settings = _typed(registry.find("generator", kind), [o for o in told if o not in of_ground], where=f"generator {kind}")

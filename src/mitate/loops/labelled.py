@@ -51,6 +51,7 @@ class Parts:
     reference: Pixels
     test: Pixels
     content: str
+    names: tuple[str, ...]  # of classes
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Labelled:
 
     data: what `mitate.intake` opens. kind: of the generator, one that is fitted from scratch; settings: its own, over its preset. features: an extractor.
     size: pixels (0: the images' own, at most 64). seed: of the splits. classifier_steps: of each training of a classifier (captioner, utility; twice as many
-    for the scorer). content: digest that images and features had; others are refused.
+    for the scorer). content: digest that images and features had; others are refused. named: names of the classes, for whoever reads a run folder.
     """
 
     data: str
@@ -70,6 +71,7 @@ class Labelled:
     seed: int = 0
     classifier_steps: int = 150
     content: str = ""
+    named: tuple[str, ...] = ()
 
     name = "labelled"
 
@@ -92,7 +94,7 @@ class Labelled:
     @property
     def asked(self) -> dict[str, Any]:
         """Its settings with the digest of its images: what a run folder keeps."""
-        return plain(dataclasses.replace(self, content=self.parts.content))
+        return plain(dataclasses.replace(self, content=self.parts.content, named=self.parts.names))
 
     @cached_property
     def parts(self) -> Parts:
@@ -255,7 +257,7 @@ def _opened(asked: Labelled) -> Parts:
     held = {image.tobytes() for part in (reference, test) for image in part.x}
     own = np.array([image.tobytes() not in held for image in pool.x])  # other pictures may be the same at this size
     content = digest("mitate.labelled", [part.digest for part in (splits.train, *few)] + [extractor(asked.features).digest])
-    return Parts(Pixels(pool.x[own], pool.y[own], classes), reference, test, content)
+    return Parts(Pixels(pool.x[own], pool.y[own], classes), reference, test, content, tuple(splits.train.classes))
 
 
 def cells(points: np.ndarray, k: int, *, seed: int, rounds: int = 20) -> np.ndarray:

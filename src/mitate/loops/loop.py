@@ -21,6 +21,7 @@ from mitate.loops.policies import STARTS, Policy, policy_of
 from mitate.settings import plain, suggest
 
 SETTINGS = ("images", "captions", "both")
+MOST, MOST_GENERATIONS = 1_000_000, 1000  # pairs of a generation, and generations
 RELABELS = ("none", "frozen", "frozen-images")
 
 
@@ -83,8 +84,9 @@ class Loop:
             raise SettingError(f"{self.captioners}x{self.generators} agents cannot be.", fix="give 1 to 64 captioners and generators, like 2x2")
         if not (0 <= self.frozen_captioners <= self.captioners and 0 <= self.frozen_generators <= self.generators):
             raise SettingError(f"{self.frozen_captioners}x{self.frozen_generators} agents cannot be frozen.", fix="freeze at most as many as there are")
-        if self.n < 2 or self.generations < 1:
-            raise SettingError(f"n={self.n}, generations={self.generations} cannot be.", fix="give an n of 2 or more and 1 or more generations")
+        if not (2 <= self.n <= MOST and 1 <= self.generations <= MOST_GENERATIONS):
+            fix = f"give an n of 2 to {MOST:,} and 1 to {MOST_GENERATIONS:,} generations"
+            raise SettingError(f"n={self.n}, generations={self.generations} cannot be.", fix=fix)
         if not 0 <= self.keep <= 1 or self.human < 0 or (self.keep > 0 and self.relabel != "frozen"):
             raise SettingError(f"keep={self.keep:g}, human={self.human} cannot be.", fix="give a confidence from 0 to 1, with relabel=frozen")
         if (self.relabel == "frozen-images" and self.setting == "images") or (self.relabel != "none" and self.frozen_captioners == self.captioners):

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import binom
 
 from mitate.loops.advice import LEADING, SURE, Estimate, Run, over_chains
 from mitate.metrics.intervals import holm
 
 SHARES = (*LEADING, "recall", "coverage")  # 0 to 1; lost in points
 AMOUNTS = ("variance", "distinct", "vendi")  # lost in shares of generation 1
+ROUNDING = 1e-9
 SMALL = 0.05  # of a share or an amount: what a loop that holds may have lost
 
 
@@ -49,18 +51,25 @@ def losses(chains: Mapping[int, Run]) -> tuple[Loss, ...]:
             continue
         lost = first - last if name in SHARES else 1 - last / first
         if (lost != 0).any():
-            found.append(Loss(name, name in SHARES, over_chains(lost.tolist())))
+            found.append(Loss(name, name in SHARES, _possible(over_chains(lost.tolist()), least=-1.0 if name in SHARES else -np.inf)))
     adjusted = holm([loss.estimate.p for loss in found if loss.estimate.p is not None])
     return tuple(replace(loss, p_holm=p) for loss, p in zip(found, adjusted, strict=True)) if adjusted else tuple(found)
 
 
-def verdict(found: Sequence[Loss], *, policy: str, chains: int, stopped: int) -> str:
-    """stopped: chains in which the alarm came to STOP."""
+def _possible(found: Estimate, *, least: float) -> Estimate:
+    """The same with an interval that ends where losses do: nothing can lose more than all of itself."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, least), high=min(found.high, 1.0))
+
+
+def verdict(found: Sequence[Loss], *, policy: str, chains: int, stopped: int, rate: float = SURE) -> str:
+    """stopped: chains in which the alarm came to STOP; of many chains a share `rate` does by chance, and more than that is an alarm."""
     if policy == "real":
         return "floor"
     if any(loss.sure for loss in found):
         return "collapse"
-    if stopped:
+    if stopped and binom.sf(stopped - 1, max(chains, stopped), rate) <= SURE + ROUNDING:
         return "alarm"
     if chains < 2:
         return "one"

@@ -14,6 +14,7 @@ and its prefix is a more frequent wording, so a caption cut short is another cap
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
@@ -44,6 +45,8 @@ class World:
     tail: float = 1.0
 
     def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.spread, self.radius, self.skew, self.tail))):
+            raise SettingError("A number of the toy world is none.", fix="give finite numbers for spread, radius, skew and tail")
         if min(self.kinds, self.wordings, self.dims) < 1 or self.spread <= 0 or (self.dims < 2 and self.kinds > 2):
             told = f"A world of {self.kinds} kinds, {self.wordings} wordings, {self.dims} dimensions and spread {self.spread:g} cannot be."
             raise SettingError(told, fix="give 1 or more of each, two dimensions for more than two kinds, and a spread above 0")

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mitate.errors import DataError, SettingError
 from mitate.loops.alarm import Monitor, Run, State
 from mitate.loops.chain import read_json
-from mitate.loops.chains import ASKED, LINES, collapse, read_asked, read_lines
+from mitate.loops.chains import ASKED, BLOCKED, LINES, collapse, read_asked, read_lines
 from mitate.loops.grounds import CHEAP, TOY, exact_of, ground_of
 from mitate.loops.loop import Ground, Loop
 from mitate.progress import Progress
-from mitate.settings import record
+from mitate.settings import record, suggest
 from mitate.store import write_json, writing
 
 ALARM, NULL = "alarm.json", "null"
@@ -57,7 +58,7 @@ def null_count(ground: str, rate: float) -> int:
 def runs_of(folder: Path) -> list[Run]:
     """The whole runs in a folder, without what only a known truth can tell."""
     asked = read_asked(folder) if (folder / ASKED).exists() else {}
-    exact = exact_of(asked.get("ground", {}).get("name", TOY))
+    exact = exact_of((asked.get("ground") or {}).get("name", TOY))
     chains: dict[int, list[dict[str, float]]] = {}
     for line in read_lines(folder / LINES):
         chains.setdefault(line["chain"], []).append({k: v for k, v in line["indicators"].items() if k not in exact})
@@ -70,13 +71,17 @@ def monitor_of(
 ) -> Monitor:  # fmt: skip
     """The alarm for a run, from null runs in the folder `null`, or from new ones where the run is one of ours. It is kept in the run's folder."""
     folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", fix="give the folder of a loop, with a loop.jsonl in it")
+    _check_lows(folder, lows or {})
     asked = read_asked(folder) if (folder / ASKED).exists() else None
     key = {"rate": rate, "null": str(null) if null is not None else None, "lows": dict(lows or {}), "run": asked}
     if null is None and (folder / ALARM).exists() and (kept := read_json(folder / ALARM)).get("asked") == key:
         return Monitor.of(kept["monitor"])
     if null is not None:
+        _check_null(Path(null), asked)
         monitor = Monitor.calibrated(runs_of(Path(null)), rate=rate, lows=lows)
-    elif asked is None:
+    elif asked is None or asked.get("ground") is None:
         raise DataError(f"{folder} does not say what was looped.", fix="give --null, a folder with the loop.jsonl of loops that do not recurse")
     else:
         name = asked["ground"]["name"]
@@ -113,4 +118,24 @@ def _whole(folder: Path, own: Mapping[int, Monitor]) -> bool:
     if not (folder / ASKED).exists():
         return False
     asked = read_asked(folder)
-    return all(seed in own and len(own[seed].states) >= asked["loop"]["generations"] for seed in asked["seeds"])
+    blocked = read_json(folder / BLOCKED) if (folder / BLOCKED).exists() else {}
+    return all(str(seed) in blocked or (seed in own and len(own[seed].states) >= asked["loop"]["generations"]) for seed in asked["seeds"])
+
+
+def _check_lows(folder: Path, lows: Mapping[str, float]) -> None:
+    """SettingError for a limit of an indicator that the run does not have."""
+    line = next(iter(read_lines(folder / LINES)), None) if lows and (folder / LINES).exists() else None
+    if line is not None and (unknown := [name for name in lows if name not in line["indicators"]]):
+        raise SettingError(f"The run has no indicator {unknown[0]!r}.", fix=suggest(unknown[0], tuple(line["indicators"])))
+
+
+def _check_null(null: Path, asked: Mapping[str, Any] | None) -> None:
+    """SettingError where what is given as null says of itself that it is none: it recurses, or it is of another loop than the run."""
+    if not (null / ASKED).exists():
+        return
+    told = read_asked(null)
+    if told["loop"].get("policy") != "real":
+        raise SettingError(f"{null} holds loops that recurse (policy {told['loop'].get('policy')}).", fix="give loops of --policy real")
+    same = [{k: v for k, v in one["loop"].items() if k not in ("policy", "generations")} for one in (told, asked or told)]
+    if asked is not None and (told.get("ground") != asked.get("ground") or same[0] != same[1]):
+        raise SettingError(f"{null} holds loops of another ground, n or dials than the run.", fix="give the same command with --policy real")

@@ -109,11 +109,12 @@ def skill_file(name: str) -> str:
 
 def _read(path: Path) -> SkillSpec:
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as wrong:
         raise SettingError(f"The skill {path} cannot be read ({wrong.strerror}).", fix="check the path") from wrong
     if len(data) > MOST_BYTES:
-        raise SettingError(f"The skill {path} has {len(data)} bytes.", fix="give a TOML file like that of mitate prompts --show template")
+        raise SettingError(f"The skill {path} has more than {MOST_BYTES} bytes.", fix="give a TOML file like that of mitate prompts --show template")
     try:
         values = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as wrong:

@@ -98,7 +98,7 @@ class Advised(Told):
         if advice is None:
             return []
         cells = tuple(Cell(self.spoken.avoided(estimate, name)) for name, estimate in advice.damage)
-        what, price = self.w("loops.reference", policy=self.runs[0].loop.policy), self._join(self.spoken.price(self.runs[0].price))
+        what, price = self.w("loops.reference"), self._join(self.spoken.price(self.runs[0].price))
         first = Against(advice.reference, what, say_count(advice.damage[0][1].chains), cells, price, "", "", False)
         return [first, *(self._against(advice, k) for k in range(1, len(self.runs)))]
 

@@ -105,7 +105,7 @@ class Spoken(Told):
     def namer(self, ground: Mapping[str, Any]) -> Callable[[object], str]:
         """How a caption of this ground is written: words as they are, numbers as kind and wording, class name, or number."""
         wordings = _wordings(ground)
-        names = ground["settings"].get("classes")
+        names = ground["settings"].get("named")
         classes = [str(name) for name in names] if isinstance(names, list) else []
 
         def name(caption: object) -> str:

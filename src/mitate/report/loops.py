@@ -101,7 +101,11 @@ class LoopPage(Advised):
 
     @cached_property
     def code(self) -> str:
-        return verdict(self.lost, policy=self.run.loop.policy, chains=len(self.run.whole), stopped=len(self.stopped))
+        return verdict(self.lost, policy=self.run.loop.policy, chains=len(self.run.states), stopped=len(self.stopped), **self._rate)
+
+    @property
+    def _rate(self) -> dict[str, float]:
+        return {} if self.run.alarm is None else {"rate": self.run.alarm.rate}
 
     @property
     def tone(self) -> str:

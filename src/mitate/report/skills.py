@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mitate import __version__
+from mitate import __version__, codec
+from mitate.errors import MitateError
 from mitate.report.words import Words
 from mitate.study import Run
 
@@ -139,5 +140,12 @@ class SkillsPage:
         return self.w("skills.interval", value=value, low=low, high=high)
 
     def _picture(self, name: str) -> str:
+        """A picture of samples/ as a data URI, decoded and written anew, with its mark; "" where there is none, or what is there leads out of the folder."""
         file = self.run.folder / "samples" / name
-        return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if file.is_file() else ""
+        try:
+            if not file.resolve().is_relative_to(self.run.folder.resolve()) or not file.is_file():
+                return ""
+            data = codec.encode_png(codec.decode(file).pixels, description="synthetic images")
+        except (MitateError, OSError, ValueError):
+            return ""
+        return f"data:image/png;base64,{base64.b64encode(data).decode()}"

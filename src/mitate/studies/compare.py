@@ -20,7 +20,7 @@ from mitate.engine import Engine, Workers
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain
-from mitate.store import Entry, disk_errors, write_json, write_text
+from mitate.store import Entry, disk_errors, locked, write_json, write_text
 from mitate.studies import compare_answer, compare_card
 from mitate.studies.arms import group_numbers
 from mitate.studies.compare_cells import Cell, CellJobs
@@ -40,8 +40,8 @@ def run_compare(plan: ComparePlan, folder: Path, *, workers: Workers = None, com
         plan = under(run.study, plan.asked, plan.data, plan.store)  # the same question, planned again
     if run.finished:
         return run
-    with disk_errors(folder):
-        return _run(plan, run, workers=workers, command=command)
+    with disk_errors(folder), locked(folder / ".lock"):
+        return run if run.finished else _run(plan, run, workers=workers, command=command)
 
 
 class Progress:

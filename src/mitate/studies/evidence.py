@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mitate import codec
+from mitate.errors import StoreError
 from mitate.generator import Pixels
 from mitate.images import Provenance, from_arrays
 from mitate.metrics.privacy import COPY
@@ -128,7 +129,22 @@ class Ending:
             out.write(_line(job, entry, reused=reused) + "\n")
 
 
+def needed(path: Path) -> set[str]:
+    """Digests of the results that a jobs.jsonl names, and of what went into them. StoreError where it cannot be read: then nobody knows what is needed."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as wrong:
+        raise StoreError(f"{path} cannot be read ({wrong.strerror}).", fix="check its permissions, or move its folder away") from wrong
+    found: set[str] = set()
+    for line in lines:
+        if digest := _digest_of(line):
+            inputs = parsed(line).get("inputs")
+            found |= {digest, *(map(str, inputs.values()) if isinstance(inputs, dict) else ())}
+    return found
+
+
 def _digest_of(line: str) -> str:
+    """Of a whole line; "" of half a one, or of anything else."""
     try:
         found = parsed(line)
     except ValueError:

@@ -20,7 +20,7 @@ from mitate.errors import SettingError
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain, record
-from mitate.store import Entry, Store, disk_errors, write_json, write_text
+from mitate.store import Entry, Store, disk_errors, locked, write_json, write_text
 from mitate.studies import answer, curve, evidence, gates, spending, stages
 from mitate.studies.arms import group_numbers
 from mitate.studies.planning import Pilot, Plan, asked_of, plan_pilot
@@ -52,7 +52,8 @@ def run_pilot(plan: Plan, folder: Path, *, workers: Workers = None, command: str
     if Run(folder).finished and Run(folder).study.digest == plan.study.digest:
         return _told(Run(folder), plan)
     check_place(folder)
-    with disk_errors(folder):
+    plan.prices.over(spending.kept_prices(Run(folder)))  # what cannot be used is said before anything is written
+    with disk_errors(folder), locked(folder / ".lock"):
         return _run(plan, folder, workers=workers, command=command)
 
 
@@ -72,7 +73,6 @@ def _run(plan: Plan, folder: Path, *, workers: Workers, command: str) -> Run:
     study = plan.study
     if run.finished:
         return _told(run, plan)
-    plan.prices.over(spending.kept_prices(run))  # what cannot be used is said before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     gates.look_number(plan.store, study=study.digest, images=tuple(d[:16] for d in plan.test.digests))
     write_json(folder / "study.json", study)

@@ -14,11 +14,12 @@ MOST_BYTES = 1_000_000
 def read_plan(path: Path, *, header: str = "pilot") -> dict[str, Any]:
     """The table in a TOML file, at the top or under `[pilot]` (or another header)."""
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as wrong:
         raise SettingError(f"The plan {path} cannot be read ({wrong.strerror}).", fix="check the path") from wrong
     if len(data) > MOST_BYTES:
-        raise SettingError(f"The plan {path} has {len(data)} bytes.", fix="give a TOML file of settings")
+        raise SettingError(f"The plan {path} has more than {MOST_BYTES} bytes.", fix="give a TOML file of settings")
     try:
         values = tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as wrong:

@@ -38,7 +38,7 @@ from mitate.painted import COPIES, OVERHEAD, jobs_of
 from mitate.progress import Line
 from mitate.runtime import cores, free_memory, machine, seed_of
 from mitate.settings import plain
-from mitate.store import Entry, Store, disk_errors, write_json, write_text
+from mitate.store import Entry, Store, disk_errors, locked, write_json, write_text
 from mitate.studies.evidence import Ending, write_jobs
 from mitate.studies.pilot import check_place
 from mitate.studies.skills_answer import answer
@@ -109,8 +109,9 @@ def run_skills(plan: SkillsPlan, folder: Path, *, workers: Workers = None, store
         raise DataError(f"{folder} holds another study of skills: {_difference(run, plan)}.", fix="give another folder with --out, or its settings")
     if run.finished:
         return run
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder), locked(folder / ".lock"):
+        if run.finished:
+            return run
         write_json(folder / "study.json", plan.study)
         write_json(folder / "machine.json", {**machine(), "command": command})
         started = time.monotonic()
@@ -179,7 +180,7 @@ class _Study:
         if "unfiltered" in wanted:
             todo |= {f"unfiltered:{skill}": (whole[skill], {}) for skill in self.asked.skills}
         if "by-chance" in wanted:  # as many pictures as were chosen
-            todo |= {f"by-chance:{skill}": (_by_chance(whole[skill], len(kept[skill].x), replicate), {}) for skill in self.asked.skills}
+            todo |= {f"by-chance:{skill}": (self.by_chance(skill, whole[skill], len(kept[skill].x), replicate), {}) for skill in self.asked.skills}
         if "truth" in wanted:
             todo |= {f"truth:{skill}": (self.truth(skill, replicate), {}) for skill in self.asked.skills}
         n = len(self.asked.skills)
@@ -213,6 +214,11 @@ class _Study:
         if "sequential" in wanted:
             experts |= {name: self.in_turn(kept, order, replicate) for name, order in orders(self.asked.skills).items()}
         return experts
+
+    def by_chance(self, skill: str, lesson: Lesson, n: int, replicate: int) -> Lesson:
+        """n pictures of a lesson; fewer are part of more."""
+        chance = np.random.default_rng(seed_of("by chance", self.asked.seed, skill, replicate))
+        return lesson.rows(np.sort(chance.permutation(len(lesson.x))[:n]))
 
     def in_turn(self, kept: Mapping[str, Lesson], order: Sequence[str], replicate: int) -> Updates:
         """One LoRA that learns skill after skill."""
@@ -352,10 +358,6 @@ class _Study:
 def file_name(model: str) -> str:
     """What the files of a model are called."""
     return model.replace(":", ".")
-
-
-def _by_chance(lesson: Lesson, n: int, replicate: int) -> Lesson:
-    return lesson.rows(np.sort(np.random.default_rng(seed_of("by chance", replicate, n)).permutation(len(lesson.x))[:n]))
 
 
 def orders(skills: Sequence[str]) -> dict[str, tuple[str, ...]]:

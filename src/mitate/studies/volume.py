@@ -19,7 +19,7 @@ from mitate.engine import Engine, Workers
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain
-from mitate.store import Entry, disk_errors, write_json, write_text
+from mitate.store import Entry, disk_errors, locked, write_json, write_text
 from mitate.studies import evidence, gates, stages, volume_answer
 from mitate.studies.arms import group_numbers
 from mitate.studies.pilot import check_place
@@ -38,13 +38,13 @@ def run_volume(plan: VolumePlan, folder: Path, *, workers: Workers = None, comma
         if plan.prices.given:
             reprice(run, plan.prices)
         return run
-    with disk_errors(folder):
-        return _run(plan, run, workers=workers, command=command)
+    plan.prices.over(kept_prices(run))  # what cannot be used is said before anything is written
+    with disk_errors(folder), locked(folder / ".lock"):
+        return run if run.finished else _run(plan, run, workers=workers, command=command)
 
 
 def _run(plan: VolumePlan, run: Run, *, workers: Workers, command: str) -> Run:
     study, folder = plan.study, run.folder
-    plan.prices.over(kept_prices(run))  # what cannot be used is said before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     images = tuple(d[:16] for d in plan.test.digests)
     gates.look_number(plan.store, study=study.digest, images=images)  # a fourth look is refused before anything runs
