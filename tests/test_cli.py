@@ -288,7 +288,7 @@ def test_arrays_that_need_unpickling_are_refused_and_never_run(mitate: Mitate, n
         ("--worthwhile -0.1", "worthwhile is -0.1", ""),
         ("--seeds +5", "--seeds adds replicates", "--continue"),
         ("--lang fr", "'fr' is not one of 'en', 'ja'", ""),
-        ("--engine cluster", "no engine 'cluster'", "here, local or local:N"),
+        ("--engine cluster", "no engine 'cluster'", "here, local"),
         ("--speed 3", "No such option", "mitate pilot --help"),
         ("--size big", "'big' is not a valid integer", ""),
         ("--continue runs/b", "takes its settings from the run", "alone"),

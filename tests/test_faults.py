@@ -130,6 +130,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=["full", "read-only", "broken"])
 @pytest.mark.parametrize("verb", list(COMMANDS))
 def test_a_disk_that_fails_at_any_write_is_one_line_and_the_same_command_makes_the_same_bytes(
@@ -222,6 +223,7 @@ def test_what_a_killed_write_left_goes_with_the_next_and_what_a_living_one_write
 # two at once, clocks, damage --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_store_and_one_folder_end_with_the_same(tmp_path: Path) -> None:
     leaves(tmp_path / "leaves"), arrays(tmp_path / "a.npz")
     environment = {**os.environ, "MITATE_HOME": str(tmp_path / ".store"), "OMP_NUM_THREADS": "1"}
@@ -239,6 +241,7 @@ def test_two_processes_on_one_store_and_one_folder_end_with_the_same(tmp_path: P
     assert Run(tmp_path / "runs" / "p").finished and not any((store.root / "building").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-1e9, 1e9], ids=["back", "forward"])
 def test_a_clock_that_jumps_changes_no_result(mitate: Mitate, jump: float, undisturbed: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
     leaves(Path("leaves"))

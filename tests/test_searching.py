@@ -239,7 +239,8 @@ def test_the_command_searches_tells_what_it_tried_and_keeps_the_best(asked: Skil
     words = ("mean", *files, "--base", asked.model, "--search", asked.tested_files["one"], "--judge", asked.judge, "--budget", 3, "--as", "both")
     told = run(*words)
     assert told.count("tried one ") == 3 and told.count("(kept)") == 1 and "until its budget was spent on 2 prompts" in told and counted.pictures == 6
-    assert run(*words) == told and counted.pictures == 6, "the same search is found again"
+    tried = [line for line in told.splitlines() if line.startswith("tried")]
+    assert [line for line in run(*words).splitlines() if line.startswith("tried")] == tried and counted.pictures == 6, "the same search is found again"
     assert Store.find().kept("both") is not None
     entry = Store.find().kept("both.search")
     assert entry is not None and len(entry.result["tried"]) == 3 and sum(entry.result["weights"]) == 1
@@ -247,7 +248,7 @@ def test_the_command_searches_tells_what_it_tried_and_keeps_the_best(asked: Skil
 
 def test_a_search_by_what_was_learnt_by_is_refused(asked: Skills, tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
-    images = replace(from_arrays(x, np.zeros(4, np.int64), classes=("all",), name="c"), labels=(-1,) * 4, captions=("a black star", "b", "c", "d"))
+    images = replace(from_arrays(x, np.zeros(4, np.int64), classes=("all",), name="c"), labels=(-1,) * 4, captions=("A black star", "b", "c", "d"))
     mi.adapt(asked.model, images, mi.Lora(steps=1, batch=2, rank=2), name="star")
     mi.merge(["star", "star"], name="twice")
     for expert in ("star", "twice"):
