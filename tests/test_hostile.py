@@ -227,7 +227,13 @@ def test_a_shard_is_unpacked_by_what_it_is_and_not_by_its_name(tmp_path: Path, l
     assert open_images(tmp_path / "a.tar").digest == open_images(tmp_path / "b.tar").digest
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 3000, gzip.compress(b""), gzip.compress(b"x" * 3000), gzip.compress(b"x" * 3000)[:-9]])
+NOISE = b"x" * 3000
+
+
+@pytest.mark.parametrize(
+    "data", [b"", NOISE, gzip.compress(b"", mtime=0), gzip.compress(NOISE, mtime=0), gzip.compress(NOISE, mtime=0)[:-9]],
+    ids=["empty", "noise", "nothing packed", "noise packed", "cut off"],
+)  # fmt: skip
 def test_what_is_no_shard_is_one_line(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(data)
     with pytest.raises(DataError) as found:
