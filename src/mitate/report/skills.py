@@ -68,7 +68,12 @@ class SkillsPage:
         """Every gain over the model as it was that holds, and every loss; or that there is none."""
         held = [q for q in self.found["questions"] if q["against"] == "base" and q["answer"] != "cannot tell"]
         told = [f"{self.asked(q)}: {self.w('skills.answer.' + q['answer'])} ({self.numbers(q, sign='+')})" for q in held]
-        return told or [self.w("skills.nothing")]
+        return (told or [self.w("skills.nothing")]) + self._choice_alone()
+
+    def _choice_alone(self) -> list[str]:
+        """What the best of four pictures does without any learning, beside the model as it was: the rival that costs no training."""
+        overall = {row["model"]: self.number(row["overall"]["value"]) for row in self.found["rows"]}
+        return [self.w("skills.choice_alone", best=overall["best-of"], base=overall["base"])] if "best-of" in overall else []
 
     @property
     def skills(self) -> list[str]:
