@@ -178,8 +178,9 @@ def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, plac
     found = learn(model, train_images(images), how, seed=seed, name=name, progress=line)
     line.close()
     facts = found.entry.result
+    kept = f"kept those of step {facts['best_step']}" if facts["curve"] else "kept the last"
     say(
-        f"{name}: {facts['parameters']} numbers learnt on {base} in {clock(facts['seconds'])}, {facts['steps']} steps, kept those of step {facts['best_step']}"
+        f"{name}: {facts['parameters']} numbers learnt on {base} in {clock(facts['seconds'])}, {facts['steps']} steps, {kept}"
         f" (selection loss {_told_curve(facts['curve'])})"
     )
     if file is not None:

@@ -98,13 +98,14 @@ def _table(found: Relabelled) -> list[str]:
 
 
 def _copies(found: Relabelled) -> list[str]:
-    from mitate.metrics.privacy import COPY, NEIGHBOURS
+    from mitate.metrics.privacy import COPY, LEAST, NEIGHBOURS
 
     if (c := found.copies) is None:
         return []
     rule = f"a copy is under {COPY:g} times as far from one image of {_name(c.real)} as from the next {NEIGHBOURS}"
     if c.floor is None or c.excess is None:
-        return [f"copies: {c.dropped} of {c.n} ({rule}); how many fresh images it would call so is not measured (--held-out REAL)"]
+        why = "--held-out REAL" if c.n >= LEAST else f"{c.n} images are fewer than {LEAST}"
+        return [f"copies: {c.dropped} of {c.n} ({rule}); how many fresh images it would call so is not measured ({why})"]
     fresh = f"of {c.floor.n} held-out images it calls {c.floor.value:.1%} so ({c.floor.low:.1%} to {c.floor.high:.1%})"
     more = f"difference {c.excess.value:+.1%} ({c.excess.low:+.1%} to {c.excess.high:+.1%})"
     doubt = "" if c.excess.low > 0 or not c.dropped else ": no more than fresh images have, so these may be none"
