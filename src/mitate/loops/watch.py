@@ -44,7 +44,10 @@ def null_runs(ground: Ground, loop: Loop, *, runs: int, out: Path | None = None,
     found = collapse(ground, null, seeds=range(NULL_SEED, NULL_SEED + runs), out=out, exact=False, progress=progress)
     whole = [run for run in found.chains.values() if len(run) == loop.generations]
     if len(whole) < runs:
-        raise DataError(f"{runs - len(whole)} of {runs} null runs broke off ({next(iter(found.blocked.values()))}).", fix="give a larger n or a milder keep rule, so that every null run comes to its end")
+        raise DataError(
+            f"{runs - len(whole)} of {runs} null runs broke off ({next(iter(found.blocked.values()))}).",
+            fix="give a larger n or a milder keep rule, so that every null run comes to its end",
+        )
     return list(whole)
 
 
