@@ -22,7 +22,7 @@ LAYERS = [
     ["prompts", "curation"],
     ["loops"],
     ["verbs", "axes", "leaks"],
-    ["engine", "cluster", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "relabelled"],
+    ["answers", "cluster", "engine", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "relabelled"],
     ["studies"],
     ["report", "web"],
     ["api"],
@@ -32,7 +32,7 @@ APART = {"intake", "generators", "captioners", "metrics", "training", "adapters"
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
 NO_NUMPY = {
-    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "engine", "cluster", "__init__", "__main__",
+    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "answers", "cluster", "engine", "__init__", "__main__",
     "plan_file",
 }  # fmt: skip
 

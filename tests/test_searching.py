@@ -19,7 +19,8 @@ from click.testing import CliRunner
 import mitate as mi
 from mitate.cli import app
 from mitate.cli_merge import merge as merging
-from mitate.curation.judges import Verdicts, understood
+from mitate.curation.judges import understood
+from mitate.curation.verdicts import Verdicts
 from mitate.curation.vqa import Vqa
 from mitate.errors import DataError, SettingError
 from mitate.generators.searching import Found, search

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mitate.curation.choosing import Rule, chosen, variety
-from mitate.curation.judges import Oracle, Verdicts, judge_of
+from mitate.curation.judges import Oracle, judge_of
+from mitate.curation.verdicts import Verdicts
 from mitate.errors import DataError, SettingError
 from mitate.generators.merging import METHODS
 from mitate.lab.drawing import draw

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mitate.curation.dependency import Question, answered, beside, from_plain, in_order, of_lab, plain_questions, read_questions, same
-from mitate.curation.judges import Oracle, Verdicts, judge_of, tells, understood
+from mitate.curation.judges import Oracle, judge_of, tells, understood
+from mitate.curation.verdicts import Verdicts
 from mitate.curation.vqa import Vqa
 from mitate.errors import DataError
 from mitate.lab.drawing import draw

@@ -21,11 +21,12 @@ import socket
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mitate.engine import Cluster, answer_to, check_answer, told_error
+from mitate.answers import answer_to, check_answer, told_error
 from mitate.errors import JobError, MissingExtra, MitateError, SettingError, StoreError
 from mitate.runtime import machine
 from mitate.settings import plain
@@ -42,6 +43,13 @@ START = "start one with ray start --head, or --engine local"
 SAME = "install the same versions on every node (pip install -c constraints.txt), from the same source"
 
 _connected: list[str] = []  # the address that this process is connected to; empty where the caller connected, or nobody did
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that runs already. address: `ray://HOST:PORT` or `HOST:PORT`; "" is that of RAY_ADDRESS, else the one of this machine."""
+
+    address: str = ""
 
 
 class OnRay:

@@ -14,32 +14,22 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from queue import LifoQueue
-from typing import Any, Protocol
+from typing import Protocol
 
-from mitate.errors import DataError, JobError, MissingExtra, MitateError, SettingError, StoreError
+from mitate.answers import answer_to, check_answer
+from mitate.cluster import Cluster, OnRay, count_cores
+from mitate.errors import JobError, MitateError, SettingError, StoreError
 from mitate.runtime import cores, die_with_parent
 from mitate.settings import plain
 from mitate.store import Asked, Entry, Store
 from mitate.study import Job
 
-ERRORS = {kind.__name__: kind for kind in (DataError, SettingError, MissingExtra, StoreError, JobError)}
 PREFIX = "mitate:"  # of a worker's answer; anything else on its output is some library talking
 ENGINES = "here, local, local:N, ray, ray://HOST:PORT or ray:HOST:PORT"
 Done = Callable[[Job, Entry, bool], None]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster that runs already. address: `ray://HOST:PORT` or `HOST:PORT`; "" is that of RAY_ADDRESS, else the one of this machine."""
-
-    address: str = ""
-
-
 Workers = int | Cluster | None  # where jobs run: so many processes (0: in this one; None: a process a core), or a cluster
 
 
@@ -115,8 +105,6 @@ class Engine:
 
     def _employ(self) -> Executor:
         if isinstance(self._where, Cluster):
-            from mitate.cluster import OnRay
-
             return OnRay(self.store, self._where)
         return _Here(self.store) if self._where == 0 else _Local(self.store, how_many(self._where))
 
@@ -293,8 +281,6 @@ def parse_engine(text: str) -> Workers:
 def how_many(workers: Workers) -> int:
     """How many jobs run at once, 1 or more. A cluster is asked how many cores it has."""
     if isinstance(workers, Cluster):
-        from mitate.cluster import count_cores
-
         return count_cores(workers)
     return cores() if workers is None else max(1, workers)
 
@@ -313,29 +299,6 @@ def in_order(jobs: Iterable[Job]) -> list[Job]:
     for job in jobs:
         visit(job)
     return list(order.values())
-
-
-def answer_to(store: Store, asked: Asked) -> dict[str, Any]:
-    """What a worker answers when the job is done: its seconds, or its error whole."""
-    from mitate.verbs import perform
-
-    started = time.perf_counter()
-    try:
-        perform(store, asked)
-    except MitateError as wrong:
-        return told_error(wrong)
-    return {"seconds": time.perf_counter() - started}
-
-
-def told_error(wrong: MitateError) -> dict[str, Any]:
-    """An error as an answer."""
-    return {"error": type(wrong).__name__, "message": wrong.message, "fix": wrong.fix}
-
-
-def check_answer(name: str, answer: dict[str, Any]) -> None:
-    """Raise the error that a worker's answer tells, as what it was there. name: of the job."""
-    if "error" in answer:
-        raise ERRORS.get(answer["error"], JobError)(f"{name}: {answer['message']}", fix=answer["fix"])
 
 
 def _serve(root: str) -> None:

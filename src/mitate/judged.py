@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mitate.curation.dependency import plain_questions
-from mitate.curation.judges import Judge, Verdicts
+from mitate.curation.verdicts import Judge, Verdicts
 from mitate.curation.vqa import Vqa
 from mitate.store import Entry
 from mitate.study import Job

@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mitate.curation.dependency import Question
-from mitate.curation.judges import Judge, judge_of
+from mitate.curation.judges import judge_of
+from mitate.curation.verdicts import Judge
 from mitate.engine import Engine, Workers
 from mitate.errors import DataError, SettingError
 from mitate.judged import judging, verdicts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mitate.curation.judges import Verdicts
+from mitate.curation.verdicts import Verdicts
 from mitate.errors import DataError, SettingError
 from mitate.metrics.vendi import vendi
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mitate.curation.dependency import Question, answered, of_lab, same
-from mitate.curation.judges import Verdicts, coloured
+from mitate.curation.verdicts import Verdicts, coloured
 from mitate.errors import DataError, MissingExtra
 from mitate.generators.places import fetch_model, is_hub_name
 from mitate.runtime import quiet, torch_threads

@@ -21,7 +21,7 @@ import numpy as np
 from mitate.adapted import captioned_parts
 from mitate.codec import encode_png
 from mitate.curation.choosing import chosen, reason, variety
-from mitate.curation.judges import Judge, Verdicts
+from mitate.curation.verdicts import Judge, Verdicts
 from mitate.engine import Engine, Workers
 from mitate.errors import DataError
 from mitate.features.extractor import extractor

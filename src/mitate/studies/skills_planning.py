@@ -20,7 +20,8 @@ import numpy as np
 from mitate import __version__
 from mitate.curation.choosing import Rule
 from mitate.curation.dependency import Question, beside, read_questions
-from mitate.curation.judges import Judge, judge_of, tells
+from mitate.curation.judges import judge_of, tells
+from mitate.curation.verdicts import Judge
 from mitate.errors import DataError, SettingError
 from mitate.generators.merging import METHODS
 from mitate.generators.pipelines import Pipeline, open_pipeline

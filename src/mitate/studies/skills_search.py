@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.curation.judges import Verdicts
+from mitate.curation.verdicts import Verdicts
 from mitate.generators.merging import DeltaMean, Merge, merge
 from mitate.generators.searching import Found, search
 from mitate.generators.updates import Updates
