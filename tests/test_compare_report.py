@@ -155,7 +155,7 @@ def test_a_price_tells_the_machine_time_in_money(tmp_path: Path) -> None:
 def test_an_answer_that_is_no_comparison_is_refused(tmp_path: Path) -> None:
     folder = make_comparison(tmp_path / "run")
     (folder / "compare.json").write_text("[]")
-    with pytest.raises(DataError, match="holds no verdict"):
+    with pytest.raises(DataError, match="is no record"):
         write_report(Run(folder))
 
 
