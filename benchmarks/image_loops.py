@@ -126,7 +126,8 @@ def summary(rows: Sequence[Row]) -> list[str]:
         own = [tables[arm][seed] for seed in seeds]
         cost, seconds = (float(np.mean([row[what] for row in own])) for what in ("per_kept", "seconds"))
         lines.append(
-            f"{arm} less replace, {len(seeds)} pairs of chains; {cost:.2f} evaluations a kept pair, {own[0]['real']} real pairs learnt from in all generations together, {seconds:.0f} s a chain"
+            f"{arm} less replace, {len(seeds)} pairs of chains; {cost:.2f} evaluations a kept pair, {seconds:.0f} s a chain, "
+            f"{own[0]['real']} real pairs learnt from, counted anew in every generation"
         )
         for name in SHOWN:
             mean = differences(tables[arm], plain, seeds, name)[1]
