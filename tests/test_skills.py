@@ -201,6 +201,7 @@ def test_scores_have_intervals_of_their_own_size() -> None:
         ({"merges": ("mean", "mean")}, "comes twice"),
         ({"dropout": 1.0}, "dropout"),
         ({"chooser": "similarity:lab-clip"}, "does not say what is right"),
+        ({"prompts": 100_000}, "too many"),
         ({"skills": ("counterfactual",)}, "nothing to learn"),
         ({"skills": ("a/b",), "prompt_files": {"a/b": "x"}, "tested_files": {"a/b": "y"}, "controls": ()}, "name of a file"),
         ({"prompt_files": {"counting": "x.txt"}}, "drawn the truth"),

@@ -43,6 +43,7 @@ CONTROLS = ("guidance", "unfiltered", "by-chance", "pooled", "pooled-rank", "poo
 USUAL = ("by-chance", "pooled", "pooled-rank", "naive", "truth")
 OF_MANY = ("pooled", "pooled-rank", "pooled-weaker", "naive", "released", "sequential")  # controls that need more than one skill
 BEST_OF = 4
+MOST_PROMPTS = 10_000  # of a skill
 MOST_LOOKED = 10  # prompts that are looked through for each that is wanted
 SECONDS = {"paint": 0.15, "learn": 0.25}  # of one core at 32 px: an image, and a step of 16; the first cell tells better
 
@@ -90,6 +91,8 @@ class Skills:
             raise SettingError(f"The lab knows no skill {wrong[0]!r}, and its prompts have no files.", fix="give [prompt_files] and [tested_files] for it")
         if min(self.prompts, self.images, self.tested, self.steps, self.batch, self.rank, self.replicates) < 1 or not self.rate > 0:
             raise SettingError("Numbers of a study of skills are out of range.", fix="give counts of 1 or more, and a rate above 0")
+        if (most := max(self.prompts, self.tested)) > MOST_PROMPTS:
+            raise SettingError(f"{most:,} prompts of a skill are too many to be told apart.", fix=f"give at most {MOST_PROMPTS:,}")
         if self.tested < 2:
             raise SettingError("One prompt has no interval.", fix="give tested = 100 or more")
         if wrong := [s for s in self.skills if not re.fullmatch(r"\w[\w-]*", s)]:
