@@ -379,7 +379,8 @@ def test_a_collapsed_set_is_far_from_the_world_and_has_no_tail() -> None:
     assert found["image_tv_number"] == pytest.approx(0.4) and found["image_tail"] == 0
     assert found["image_amplification"] == pytest.approx(1 - truth.on_own_ground)
     empty = truth.of_images([Scene((), "white")] * 5)
-    assert empty["image_tv_shape"] == empty["image_tv_colour"] == empty["image_tv_number"] == 1 and empty["image_amplification"] == -truth.on_own_ground
+    assert [empty[f"image_tv_{name}"] for name in ("shape", "colour", "number")] == pytest.approx([1, 1, 1])
+    assert empty["image_amplification"] == -truth.on_own_ground
     assert truth.of_captions([None] * 5)["caption_drift"] == 1
     assert scenes.right([None], [one]) == 0
 

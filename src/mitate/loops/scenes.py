@@ -8,6 +8,7 @@ many things lie on the ground that goes with their shape (`World.bias`) is the b
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -136,4 +137,4 @@ def scenes_of(images: np.ndarray, *, style: str) -> list[Scene]:
 
 def _variation(values: Sequence[str], truth: Mapping[str, float]) -> float:
     counts, n = Counter(values), len(values)
-    return sum(abs(counts[v] / n - truth.get(v, 0.0)) for v in {*counts, *truth}) / 2
+    return math.fsum(abs(counts[v] / n - truth.get(v, 0.0)) for v in sorted({*counts, *truth})) / 2
