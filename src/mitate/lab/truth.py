@@ -65,7 +65,7 @@ def distribution_errors(
 
 def _error(scenes: Sequence[Scene], name: str, truth: dict[str, float]) -> tuple[float, tuple[str, float], int]:
     shares = _shares(scenes, name)
-    off = {value: shares.get(value, 0.0) - truth.get(value, 0.0) for value in {*shares, *truth}}
+    off = {value: shares.get(value, 0.0) - truth.get(value, 0.0) for value in sorted({*shares, *truth})}
     worst = max(sorted(off), key=lambda value: abs(off[value]))
     n = sum(len(scene.things) for scene in scenes) if name in OF_THINGS else len(scenes)
     return sum(abs(v) for v in off.values()) / 2, (worst, off[worst]), n
