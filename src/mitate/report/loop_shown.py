@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
-from mitate import codec
 from mitate.report.loop_drawn import box_of, cloud
 from mitate.report.loop_run import Pairs
+from mitate.report.pictures import data_uri
 
 ROWS = 6  # pictures of a generation
 COLUMNS = 8  # generations at most; the first, the last, and others evenly between
-THUMBNAIL = 96  # pixels a side at most
 SAID = 5  # captions of generation 1 and of the last that are told
 LONGEST = 160  # letters of a caption that are shown
 
@@ -91,12 +88,4 @@ def _cut(text: str) -> str:
 def _uri(image: np.ndarray, *, synthetic: bool) -> str:
     """A picture [h, w, c] as PNG; a synthetic one keeps its mark."""
     pixels = image if image.dtype == np.uint8 else np.rint(np.asarray(image, dtype=np.float64) * 255).astype(np.uint8)
-    if max(pixels.shape[:2]) > THUMBNAIL:
-        pixels = codec.resize(pixels, THUMBNAIL, pixels.shape[-1])
-    if synthetic:
-        data = codec.encode_png(pixels)
-    else:
-        buffer = io.BytesIO()
-        codec.to_image(pixels).save(buffer, "PNG", compress_level=9)
-        data = buffer.getvalue()
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return data_uri(pixels, synthetic=synthetic)

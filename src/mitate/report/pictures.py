@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from mitate import codec
 from mitate.errors import MitateError
 from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_digits, say_share
@@ -107,15 +109,7 @@ class Pictures(Part):
                 pixels = codec.decode(path).pixels
             except (MitateError, OSError, ValueError):
                 return ""
-            if max(pixels.shape[:2]) > THUMBNAIL:
-                pixels = codec.resize(pixels, THUMBNAIL, pixels.shape[-1])
-            if synthetic:
-                data = codec.encode_png(pixels)
-            else:
-                buffer = io.BytesIO()
-                codec.to_image(pixels).save(buffer, "PNG", compress_level=9)
-                data = buffer.getvalue()
-            return "data:image/png;base64," + base64.b64encode(data).decode()
+            return data_uri(pixels, synthetic=synthetic)
         return ""
 
     def _copy_share(self, generator: str) -> str:
@@ -127,3 +121,16 @@ class Pictures(Part):
             if value is not None:
                 return self.w("pictures.share", share=say_share(value), floor=say_share(floor) if floor is not None else self.missing(facts.get("note")))
         return ""
+
+
+def data_uri(pixels: np.ndarray, *, synthetic: bool) -> str:
+    """A picture, uint8 [h, w, c], as PNG of a thumbnail's size at most; a synthetic one keeps its mark."""
+    if max(pixels.shape[:2]) > THUMBNAIL:
+        pixels = codec.resize(pixels, THUMBNAIL, pixels.shape[-1])
+    if synthetic:
+        data = codec.encode_png(pixels)
+    else:
+        buffer = io.BytesIO()
+        codec.to_image(pixels).save(buffer, "PNG", compress_level=9)
+        data = buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(data).decode()
