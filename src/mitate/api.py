@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mitate.engine import Workers, how_many
 from mitate.errors import SettingError
+from mitate.features.given import is_given
 from mitate.images import ImageSet
 from mitate.recipe import DEFAULT_ARMS
 from mitate.score import Assessment
@@ -161,6 +162,7 @@ def assess(
     replicates: int = 3,
     steps: int = 300,
     shadows: int = 0,
+    most: int = 0,
     seed: int = 0,
     workers: Workers = None,
     store: Store | None = None,
@@ -170,15 +172,19 @@ def assess(
     fakes: a folder, file, image set, or the name of a kept generator; real: images the generator may have seen; held_out: real images that
     it never saw: without them there is no floor, no privacy, no utility. shadows: shadow models of the attack on a model that was trained on
     the synthetic images (0: no such attack; else an even number from 4). foreign: images of other things, which a model must not accept
-    (robustness). `result["privacy.copies"]` is one Score; `print(result)` lists them.
+    (robustness). `result["privacy.copies"]` is one Score; `print(result)` lists them. Of `.npy` files, with a row of features an image, fidelity and
+    diversity are told; most: images of a set whose neighbours are looked for (0: 200,000; of larger sets a part is drawn).
     Raises DataError or SettingError for what cannot be used.
     """
     asked = Assess(
         fakes=_told(fakes), real=_told(real), held_out=_told(held_out) if held_out is not None else "", features=features, axes=tuple(axes), size=size,
-        per_class=per_class, replicates=replicates, steps=steps, shadows=shadows, seed=seed,
+        per_class=per_class, replicates=replicates, steps=steps, shadows=shadows, most=most, seed=seed,
         foreign=_told(foreign) if foreign is not None else "",
     )  # fmt: skip
-    return assess_sets(asked, store=store or Store.find(), fakes=fakes, real=real, held_out=held_out, foreign=foreign, workers=workers)
+    held = store or Store.find()
+    if any(map(is_given, (fakes, real, held_out))):
+        return assess_sets(asked, store=held, workers=workers)
+    return assess_sets(asked, store=held, fakes=fakes, real=real, held_out=held_out, foreign=foreign, workers=workers)
 
 
 def scan(

@@ -27,7 +27,7 @@ OWN_MIXES = "classes are mixed as they come: fewer than 20 images of a set can b
 
 def likeness(work: Work) -> dict[str, Any]:
     """Fidelity and diversity."""
-    from mitate.metrics.likeness import likeness
+    from mitate.metrics.likeness import MOST, likeness
 
     held = work.inputs.get("held_out_features")
     real, fake = (_features(work.inputs[f"{role}_features"]) for role in ("real", "synthetic"))
@@ -35,9 +35,22 @@ def likeness(work: Work) -> dict[str, Any]:
     lines = likeness(
         real, fake, _features(held) if held else None, seed=work.settings["seed"], labels=_labels(work.inputs["synthetic"]),
         held_labels=_labels(work.inputs["held_out"]) if held else None, groups=groups, held_groups=held_groups,
+        most=work.settings.get("most", MOST), progress=work.progress,
     )  # fmt: skip
     digest = work.inputs["real_features"].result["extractor"]
     return {"scores": [_line(line.metric, line.value, line.floor, digest, line.note, line.apart) for line in lines]}
+
+
+def likeness_given(work: Work) -> dict[str, Any]:
+    """A part of fidelity and diversity of features that were given: setting `part` of `PARTS`, of at most `most` images where pairs count."""
+    from mitate.metrics.likeness import likeness
+
+    sets = {role: np.load(entry.path("features.npy"), mmap_mode="r", allow_pickle=False) for role, entry in work.inputs.items()}
+    seed, most, part = (work.settings[key] for key in ("seed", "most", "part"))
+    real, fake, held = (sets.get(f"{role}_features") for role in ("real", "synthetic", "held_out"))
+    assert real is not None and fake is not None
+    lines = likeness(real, fake, held, seed=seed, most=most, parts=(part,), progress=work.progress)
+    return {"scores": [_line(line.metric, line.value, line.floor, None, line.note, line.apart) for line in lines]}
 
 
 def leakage(work: Work) -> dict[str, Any]:

@@ -174,13 +174,17 @@ def compare(images: str, out: Path | None, cost: bool, html: Path | None, lang: 
 @click.option("--replicates", type=int, default=3, show_default=True, help="Trainings of each kind, for utility and robustness.")
 @click.option("--steps", type=int, default=300, show_default=True, help="Optimiser steps of a training.")
 @click.option("--shadows", type=int, default=0, show_default=True, help="Shadow models (like 8), to attack a model trained on these images.")
+@click.option("--most", type=int, default=0, help="Images of a set whose neighbours are looked for; of larger sets a part is drawn.  [default: 200,000]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report there.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything measured there.")
 @click.option("--fail-if", "conditions", multiple=True, help='Exit with 10 where it holds, like "privacy.copies > floor + 0.05" or "fidelity is worse".')
 @shared.running
 def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | None, conditions: tuple[str, ...], lang: str, engine: str, **given: Any) -> None:
-    """What are these synthetic images worth? FAKES (a folder, file or kept generator) on six axes and in style, each beside its floor."""
+    """What are these synthetic images worth? FAKES (a folder, file or kept generator) on six axes and in style, each beside its floor.
+
+    Of features (.npy files, one row an image) fidelity and diversity are told, for sets of up to millions.
+    """
     from mitate.engine import parse_engine
     from mitate.intake.scanning import check_places
     from mitate.studies.assess import assess as assess_sets
@@ -192,7 +196,7 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
     check_asked(asked)
     check_places(html, json_file)
     wanted = conditions_of(conditions)
-    found = assess_sets(asked, store=Store.find(), workers=parse_engine(engine))
+    found = assess_sets(asked, store=Store.find(), workers=parse_engine(engine), tell=lambda line: say(line, err=True))
     for line in table(found):
         say(line)
     if json_file is not None:

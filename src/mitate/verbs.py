@@ -423,6 +423,7 @@ VERBS: dict[str, Verb] = {
     "copies": Verb(_copies, 2),
     "features": Verb(_features, 1),
     "likeness": Verb(axes.likeness, 3),
+    "likeness_given": Verb(axes.likeness_given, 1),
     "leakage": Verb(axes.leakage, 2),
     "losses": Verb(leaks.losses, 1),
     "half": Verb(leaks.half, 1),

@@ -27,6 +27,7 @@ LEAST = 10  # images on either side
 LEAST_INFINITY = 100  # synthetic images: the least of the sizes is a tenth of them
 SIZES = 15
 LARGEST_FIRST = 5000  # the first size is a tenth of the images, at most this
+LARGEST_DRAWN = 200_000  # and the last is all of them, at most this: beyond, 1 / n has nothing more to tell
 BLOCK = 1024
 
 FRECHET = Metric("frechet", "fidelity", "lower", LEAST, SUBSAMPLED, "Heusel et al. 2017, eq. 6")
@@ -71,14 +72,14 @@ def frechet_gaussians(mean: np.ndarray, covariance: np.ndarray, other_mean: np.n
 def frechet_infinity(real: np.ndarray, fake: np.ndarray, *, seed: int) -> FrechetInfinity:
     """Frechet distance as the number of synthetic images grows without end, by a line through distances against 1 / n.
 
-    15 sizes in equal steps from a tenth of the synthetic images (at most 5,000) to all of them, each drawn afresh by `seed` without
+    15 sizes in equal steps from a tenth of the synthetic images (at most 5,000) to all of them (at most 200,000), each drawn afresh by `seed` without
     replacement; the real set stays whole, so its own bias stays. Raises ValueError below 100 synthetic images.
     """
     check_features(LEAST, real=real, synthetic=fake)
     if len(fake) < LEAST_INFINITY:
         raise ValueError(f"needs {LEAST_INFINITY} synthetic images, has {len(fake)}; fix: give more")
     rng = np.random.default_rng(seed)
-    sizes = np.linspace(min(LARGEST_FIRST, len(fake) // 10), len(fake), SIZES).astype(int)
+    sizes = np.linspace(min(LARGEST_FIRST, len(fake) // 10), min(len(fake), LARGEST_DRAWN), SIZES).astype(int)
     side = _side(real)
     distances = np.array([_between(side, _side(fake[rng.permutation(len(fake))[:size]])) for size in sizes])
     x = 1.0 / sizes

@@ -9,7 +9,10 @@ nothing. An assessment is a measurement, not a verdict on a purchase: that is th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mitate.engine import Engine, Workers, in_order
+from mitate.features.given import is_given
 from mitate.intake.opening import Source
 from mitate.progress import Line
 from mitate.score import Assessment
@@ -28,9 +31,17 @@ def assess(
     held_out: Source | None = None,
     foreign: Source | None = None,
     workers: Workers = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Assessment:
-    """The scores of a synthetic set. fakes, real, held_out, foreign: anything `open_images` takes, in place of the names in `asked`."""
+    """The scores of a synthetic set. fakes, real, held_out, foreign: anything `open_images` takes, in place of the names in `asked`.
+
+    Where all that `asked` names are features (`.npy`), theirs. tell: takes a line on how long it will take, before it begins.
+    """
     check_asked(asked)
+    if fakes is None and any(map(is_given, (asked.fakes, asked.real, asked.held_out))):
+        from mitate.studies.assess_given import assess_given
+
+        return assess_given(asked, store=store, workers=workers, tell=tell)
     fakes, real = fakes if fakes is not None else asked.fakes, real if real is not None else asked.real
     held_out, foreign = held_out if held_out is not None else asked.held_out or None, foreign if foreign is not None else asked.foreign or None
     sets = open_sets(fakes, real=real, held_out=held_out, foreign=foreign, per_class=asked.per_class, seed=asked.seed, store=store)

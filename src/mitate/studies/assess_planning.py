@@ -41,6 +41,7 @@ class Assess:
     steps: int = 300  # of each training
     shadows: int = field(default=0, metadata=QUIET)  # shadow models of the attack on a trained model; 0: no such attack
     foreign: str = field(default="", metadata=QUIET)
+    most: int = field(default=0, metadata=QUIET)  # images of a set whose neighbours are looked for; 0: 200,000
     seed: int = 0
 
 
@@ -53,7 +54,7 @@ def check_asked(asked: Assess) -> None:
             raise SettingError(f"There is no axis {axis!r}.", fix=suggest(axis, AXES))
     if asked.shadows and "privacy" not in asked.axes:
         raise SettingError("Shadow models attack privacy, which is not among the axes.", fix="add privacy to --axes, or leave --shadows out")
-    for name, least in (("per_class", 0), ("replicates", 2), ("steps", 1), ("size", 0)):
+    for name, least in (("per_class", 0), ("replicates", 2), ("steps", 1), ("size", 0), ("most", 0)):
         if getattr(asked, name) < least:
             raise SettingError(f"{name} is {getattr(asked, name)}.", fix=f"give {least} or more")
     shadows.check_shadows(asked.shadows)
@@ -93,7 +94,8 @@ def plan_assess(asked: Assess, sets: Sets, *, store: Store) -> AssessPlan:
     jobs: dict[str, Job] = {}
     for verb, wanted, seconds in (("likeness", ("fidelity", "diversity"), 20.0), ("look", ("style",), 5.0)):
         if set(wanted) & set(asked.axes):
-            jobs[verb] = Job(verb, verb, VERBS[verb].version, {"seed": seed_of(verb, asked.seed)}, inputs, seconds * (1 + pairs))
+            settings = {"seed": seed_of(verb, asked.seed), **({"most": asked.most} if asked.most and verb == "likeness" else {})}
+            jobs[verb] = Job(verb, verb, VERBS[verb].version, settings, inputs, seconds * (1 + pairs))
     trained = {"utility", "robustness"} & set(asked.axes) or ("privacy" in asked.axes and asked.shadows)
     why = utility.why_not(sets.fakes, sets.real, sets.held_out) if trained else ""
     training = utility.training_of(sets.real, shape=(size, size, channels), steps=asked.steps) if trained and not why else {}
