@@ -17,10 +17,10 @@ import numpy as np
 
 from mitate.progress import Progress, Silent
 
-CHUNK = 2048  # images of a set turned to float64 at a time
-COLUMNS = 128  # of a slice made by one product: what lies below the diagonal is left out as far as whole such panels go
+CHUNK = 512  # images of a set turned to float64 at a time
+ROWS = 64  # of a slice made by one product: what lies below the diagonal is left out as far as whole such panels go
 MEMORY = 1 << 28  # bytes that the slices of a group may take, of all sets together
-OF_AN_IMAGE = 0.45  # operations over (d + 1)^3: what lies below the diagonal is made in part
+OF_AN_IMAGE = 0.4  # operations over (d + 1)^3: what lies below the diagonal is made in part
 OF_A_PAIR = 200  # operations that a kernel value takes beside its product
 
 
@@ -97,13 +97,18 @@ def _slices(points: np.ndarray, first: int, last: int) -> list[np.ndarray]:
     """T[a, a:, a:] for a from first to before last, each float64 and symmetric."""
     width = points.shape[1] + 1
     slices = [np.zeros((width - a, width - a)) for a in range(first, last)]
+    panel = np.empty((ROWS, CHUNK))
     for x in _chunks(points):
+        x = np.ascontiguousarray(x.T)
         for a, made in zip(range(first, last), slices, strict=True):
-            weight = x[:, a, None]
-            for b in range(a, width, COLUMNS):
-                panel = (x[:, b : b + COLUMNS] * weight).T
-                made[b - a : b - a + COLUMNS, b - a :] += panel @ x[:, b:]
-    return [np.triu(made) + np.triu(made, 1).T for made in slices]  # what was left out is the mirror image
+            for b in range(a, width, ROWS):
+                some = x[b : b + ROWS]
+                weighted = np.multiply(some, x[a], out=panel[: len(some), : some.shape[1]])
+                made[b - a : b - a + ROWS, b - a :] += weighted @ x[b:].T
+    for made in slices:
+        for k in range(1, len(made)):  # what was left out is the mirror image
+            made[k, :k] = made[:k, k]
+    return slices
 
 
 def _inner(m: np.ndarray, other: np.ndarray) -> float:
