@@ -30,7 +30,7 @@ from few_shot import base_of, task
 from mitate.generators import crdi
 from mitate.generators.denoisers import OfFlow
 from mitate.runtime import torch_threads
-from mitate.verbs import load_fitted
+from mitate.stored import load_fitted
 
 OUT = Path(__file__).parent / "results" / "few_shot_solver.jsonl"
 FRESH, AIM = 1000, crdi.Aim()

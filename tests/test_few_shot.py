@@ -20,7 +20,7 @@ from mitate.generators.few_shot import METHODS, Drawer, FewShot
 from mitate.metrics.energy import energy_score
 from mitate.shots import Choice, adapt_shots, drawn_with, load_adapted, typed
 from mitate.store import Store
-from mitate.verbs import load_fitted
+from mitate.stored import load_fitted
 from tiny import tiny_pipeline
 
 

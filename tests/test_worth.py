@@ -12,8 +12,9 @@ from mitate.images import from_arrays
 from mitate.metrics.intervals import along, ends, two_way
 from mitate.metrics.worth import possible, weights, worth
 from mitate.store import Store
+from mitate.stored import read_facts
 from mitate.studies import gates
-from mitate.verbs import keep_images, keep_part, read_facts
+from mitate.verbs import keep_images, keep_part
 
 SIZES = (50.0, 100.0, 200.0)
 

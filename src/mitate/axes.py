@@ -5,18 +5,19 @@ A row is a Score without its subject. A value stands beside its floor: held-out 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from mitate import leaks
+from mitate.stored import Work, groups_of, load_classifier, load_fitted, read_pixels
 
 if TYPE_CHECKING:
     from mitate.generator import Pixels
     from mitate.metrics.intervals import Interval
     from mitate.score import Metric
     from mitate.store import Entry
-    from mitate.verbs import Work
 
 SEEN = 64  # synthetic images whose passes through the network are counted
 PACED_SEED = 0
@@ -59,10 +60,8 @@ def leakage(work: Work) -> dict[str, Any]:
     Members are the real images that the generator was fitted on (input `fitted_on`), or all of them where that is not known. Settings no_loss and
     no_model say why there is no attack on the generator or on a trained model; else their inputs are there.
     """
-    from mitate import leaks
     from mitate.metrics import privacy
     from mitate.metrics.exposure import ON_FEATURES, privacy_of
-    from mitate.verbs import read_pixels
 
     inputs, seed = work.inputs, work.settings["seed"]
     members = leaks.members_of(inputs["real"], inputs.get("fitted_on"))
@@ -88,7 +87,6 @@ def look(work: Work) -> dict[str, Any]:
     from mitate.metrics import looks as lk
     from mitate.metrics import told_apart as ta
     from mitate.metrics.mixes import thinned
-    from mitate.verbs import read_pixels
 
     roles = [role for role in ("real", "synthetic", "held_out") if role in work.inputs]
     seed, digest, has_floor = work.settings["seed"], work.inputs["real_features"].result["extractor"], "held_out" in roles
@@ -163,7 +161,6 @@ def pace(work: Work) -> dict[str, Any]:
 
     from mitate.generator import image_seeds
     from mitate.metrics import efficiency as ef
-    from mitate.verbs import load_fitted
 
     entry = work.inputs["generator"]
     generator = load_fitted(entry)
@@ -203,7 +200,6 @@ def stress(work: Work) -> dict[str, Any]:
     from mitate.metrics import robustness as ro
     from mitate.runtime import seed_of
     from mitate.settings import plain, record
-    from mitate.verbs import load_classifier, read_pixels
 
     images, settings = read_pixels(work.inputs["images"]), dict(work.settings)
     seed, most = settings.pop("seed"), settings.pop("most")
@@ -227,7 +223,6 @@ def _foreign(work: Work, model: Any, images: Pixels) -> list[dict[str, Any]]:
     """Whether the model notices foreign images, beside all of its own kind that it was not trained on."""
     from mitate.metrics import detection as de
     from mitate.training.loop import read_off
-    from mitate.verbs import read_pixels
 
     real, foreign = (read_pixels(work.inputs[role]) for role in ("real", "foreign"))
     known, others, train = (de.Seen(*read_off(model, some.x)) for some in (images, foreign, real))
@@ -311,19 +306,5 @@ def _thinned(n: int, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(n)[:most])
 
 
-def groups_of(*entries: Entry) -> tuple[np.ndarray | None, ...]:
-    """Group numbers of stored image sets, numbered alike over all; an image without a group is on its own. None where no set has groups."""
-    facts = [_facts(entry) for entry in entries]
-    if all(f.get("groups") is None for f in facts):
-        return (None,) * len(facts)
-    keys = [[g or f"alone {k} {i}" for i, g in enumerate(f["groups"] or [""] * len(f["names"]))] for k, f in enumerate(facts)]
-    index = {key: i for i, key in enumerate(sorted({key for one in keys for key in one}))}
-    return tuple(np.array([index[key] for key in one], dtype=np.int64) for one in keys)
-
-
 def _features(entry: Entry) -> np.ndarray:
     return np.load(entry.path("features.npy"), allow_pickle=False)
-
-
-def _facts(entry: Entry) -> Mapping[str, Any]:
-    return json.loads(entry.path("facts.json").read_text(encoding="utf-8"))

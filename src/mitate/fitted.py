@@ -19,7 +19,8 @@ from mitate.intake.splits import Splits, split
 from mitate.progress import Progress
 from mitate.settings import from_text, plain, suggest
 from mitate.store import Asked, Entry, Store
-from mitate.verbs import VERBS, keep_images, perform, read_pixels
+from mitate.stored import read_pixels
+from mitate.verbs import VERBS, keep_images, perform
 
 MOST_SIZE, MOST_ASKED = 64, 256  # pixels, unless asked for more; and whatever is asked for, but of a kind with a `most_size` of its own
 

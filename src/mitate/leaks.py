@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mitate.stored import BLOCK, Work, block, groups_of, load_fitted, read_facts, read_pixels
+
 if TYPE_CHECKING:
     from mitate.metrics.membership import OnClassifier
     from mitate.store import Entry
-    from mitate.verbs import Work
 
 NO_LOSS = "this kind of generator tells no loss of an image"
 NO_CLASS = "some images have a class that the generator does not know"
@@ -26,7 +27,6 @@ TARGET = "target"  # roles of the predictions that LiRA reads: target/real, shad
 def losses(work: Work) -> dict[str, Any]:
     """The generator's loss of each image in losses.npy, float64 [n], in blocks that outlive a kill; or `why` there are none."""
     from mitate.generator import Pixels, TellsLoss
-    from mitate.verbs import BLOCK, block, load_fitted, read_facts, read_pixels
 
     entry = work.inputs["generator"]
     generator, images = load_fitted(entry), read_pixels(work.inputs["images"])
@@ -47,7 +47,6 @@ def losses(work: Work) -> dict[str, Any]:
 def half(work: Work) -> dict[str, Any]:
     """The held-out images that shadow model `which` trains on, as an image set."""
     from mitate.store import write_json
-    from mitate.verbs import read_facts, read_pixels
 
     whole, facts = read_pixels(work.inputs["held_out"]), read_facts(work.inputs["held_out"])
     rows = np.flatnonzero(halves_of(work.inputs["held_out"], pairs=work.settings["pairs"], seed=work.settings["seed"])[work.settings["which"]])
@@ -65,7 +64,6 @@ def audit(work: Work) -> dict[str, Any]:
     from mitate.errors import DataError
     from mitate.metrics.audit import epsilon_one_run
     from mitate.metrics.membership import loss_scores, near_scores
-    from mitate.verbs import read_pixels
 
     included = np.array([c == "1" for c in work.settings["included"]])
     epsilon, delta = promise_at(work.inputs["generator"].result.get("privacy", {}), AUDITED_DELTA)
@@ -103,7 +101,6 @@ def promise_at(facts: Mapping[str, Any], delta: float) -> tuple[float | None, fl
 
 def members_of(real: Entry, fitted_on: Entry | None) -> np.ndarray:
     """Rows of the real images that the generator was fitted on, int64, ascending; all of them where that is not known."""
-    from mitate.verbs import read_facts
 
     digests = read_facts(real)["digests"]
     if fitted_on is None:
@@ -132,7 +129,6 @@ def on_model(inputs: Mapping[str, Entry], members: np.ndarray, *, pairs: int, se
     """
     from mitate.metrics.membership import log_odds_of_probabilities, on_classifier
     from mitate.runtime import seed_of
-    from mitate.verbs import read_pixels
 
     y = {role: read_pixels(inputs[role]).y for role in ("real", "held_out")}
     rows = {"real": members, "held_out": np.arange(len(y["held_out"]))}
@@ -154,9 +150,7 @@ def on_model(inputs: Mapping[str, Entry], members: np.ndarray, *, pairs: int, se
 
 def halves_of(held_out: Entry, *, pairs: int, seed: int) -> np.ndarray:
     """`membership.halves` of a stored set, by its groups. ValueError where it cannot be halved."""
-    from mitate.axes import groups_of
     from mitate.metrics.membership import halves
-    from mitate.verbs import read_pixels
 
     return halves(read_pixels(held_out).y, pairs=pairs, seed=seed, groups=groups_of(held_out)[0])
 

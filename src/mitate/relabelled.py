@@ -37,7 +37,8 @@ from mitate.runtime import seed_of
 from mitate.sets import UNLABELLED
 from mitate.settings import digest, plain, suggest
 from mitate.store import Asked, Entry, Store, locked
-from mitate.verbs import VERBS, block, build_classifier, keep_extractor, keep_images, perform
+from mitate.stored import block, build_classifier
+from mitate.verbs import VERBS, keep_extractor, keep_images, perform
 
 if TYPE_CHECKING:
     from mitate.captioners.writers import Captioner

@@ -30,7 +30,8 @@ from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
 from mitate.settings import from_text, plain, record
 from mitate.store import Asked, Store
-from mitate.verbs import VERBS, load_fitted, perform
+from mitate.stored import load_fitted
+from mitate.verbs import VERBS, perform
 
 if TYPE_CHECKING:
     from mitate.generators.few_shot import Drawer, FewShot

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,25 +19,13 @@ import numpy as np
 
 from mitate import axes, leaks, registry
 from mitate.errors import DataError, JobError, MitateError
-from mitate.generator import Generator, Pixels, image_seeds
+from mitate.generator import image_seeds
 from mitate.images import ImageSet
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads
 from mitate.settings import digest, record
 from mitate.store import Asked, Entry, Store, file_digest, write_json
-
-BLOCK = 512  # images sampled between two checkpoints
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a verb is given."""
-
-    inputs: Mapping[str, Entry]
-    settings: Mapping[str, Any]
-    folder: Path
-    checkpoint: Path
-    progress: Progress
+from mitate.stored import BLOCK, Work, block, build_classifier, kind_of, load_classifier, load_fitted, read_facts, read_pixels
 
 
 @dataclass(frozen=True)
@@ -170,28 +157,7 @@ def keep_extractor(store: Store, name: str) -> tuple[dict[str, str], str]:
     return found.settings, keep_file(store, found.file, digest=file_digest(found.file)) if found.file is not None else ""
 
 
-def read_pixels(entry: Entry) -> Pixels:
-    """Images of a stored set: x uint8 [n, h, w, c], y int64 [n]."""
-    x = np.load(entry.path("x.npy"), allow_pickle=False)
-    return Pixels(x, np.load(entry.path("y.npy"), allow_pickle=False), len(read_facts(entry)["classes"]))
-
-
-def read_facts(entry: Entry) -> dict[str, Any]:
-    return json.loads(entry.path("facts.json").read_text(encoding="utf-8"))
-
-
 # the verbs ------------------------------------------------------------------------------------------------------------
-
-
-def load_fitted(entry: Entry) -> Generator:
-    """The generator that a `fit` job made."""
-    asked = json.loads(entry.path("asked.json").read_text())["settings"]
-    return kind_of(asked["kind"], asked["options"]).load(entry.folder)
-
-
-def kind_of(name: str, options: Mapping[str, Any]) -> Any:
-    """A generator kind with its settings."""
-    return record(registry.find("generator", name), options, where=f"generator {name}")
 
 
 def _fit(work: Work) -> dict[str, Any]:
@@ -227,16 +193,6 @@ def _sample(work: Work) -> dict[str, Any]:
         parts.append(block(work.checkpoint / f"x{start}.npy", lambda rows=rows: generator.sample(seeds[rows], y[rows])))  # type: ignore[misc]
         work.progress.step(min(start + BLOCK, len(y)), len(y), "images")
     return _keep(work.folder, np.concatenate(parts), y, classes, seeds)
-
-
-def block(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array at `path`, made where it is missing; it is whole or not there."""
-    if not path.exists():
-        fresh = path.with_suffix(f".{os.getpid()}.tmp")
-        with open(fresh, "wb") as out:
-            np.save(out, make(), allow_pickle=False)
-        fresh.replace(path)
-    return np.load(path, allow_pickle=False)
 
 
 def _pick(work: Work) -> dict[str, Any]:
@@ -341,33 +297,6 @@ def _predict(work: Work) -> dict[str, Any]:
     images = read_pixels(work.inputs["images"])
     np.save(work.folder / "probabilities.npy", predict(load_classifier(work, images), images.x), allow_pickle=False)
     return {}
-
-
-def load_classifier(work: Work, images: Pixels) -> Any:
-    """The classifier of a `train` job, for images of this shape."""
-    from safetensors.torch import load_file
-
-    model = build_classifier(work.settings["backbone"], images.x.shape[1:], images.n_classes, work.inputs.get("weights"))
-    model.load_state_dict(load_file(work.inputs["model"].path("model.safetensors")), strict=not model.frozen)
-    return model
-
-
-def build_classifier(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int, weights: Entry | None) -> Any:
-    """The network that a backbone's settings describe. `weights`: a stored weights file."""
-    return _network(backbone, shape, n_classes, weights.path("weights.safetensors") if weights is not None else None)
-
-
-def try_classifier(backbone: Mapping[str, Any], weights: Path | None) -> None:
-    """Build the network once from the file as the user named it, so that a wrong file is an error that names it."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        _network(backbone, (32, 32, 3), 2, weights)
-
-
-def _network(backbone: Mapping[str, Any], shape: tuple[int, ...], n_classes: int, path: Path | None) -> Any:
-    options = {"name": backbone["variant"]} if backbone.get("variant") else {}
-    return registry.find("backbone", backbone["name"])(shape=tuple(shape), n_classes=n_classes, weights=path, frozen=backbone["frozen"], **options)
 
 
 def _paint(work: Work) -> dict[str, Any]:

@@ -172,8 +172,8 @@ def probe(
     from mitate.generator import Pixels
     from mitate.generators.probe import probe as probe_generator
     from mitate.runtime import torch_threads
+    from mitate.stored import build_classifier
     from mitate.training.loop import train
-    from mitate.verbs import build_classifier
 
     rng = np.random.default_rng(0)
     n = max(2 * n_classes, 16)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from mitate.store import Entry, write_json
+from mitate.stored import read_pixels
 from mitate.studies.compare_cells import Cell, CellJobs
 from mitate.studies.compare_planning import ComparePlan
 from mitate.studies.evidence import PICTURES, shown_synthetic, write_picture
 from mitate.study import Job
-from mitate.verbs import read_pixels
 
 CLASSES = 4  # at most: families times two numbers of images are many pictures
 

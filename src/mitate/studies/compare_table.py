@@ -23,10 +23,10 @@ from mitate.metrics.membership import RATIO_AUC
 from mitate.metrics.neighbours import COVERAGE
 from mitate.score import Metric, Score
 from mitate.store import Entry, Store
+from mitate.stored import read_pixels
 from mitate.studies.compare_cells import Cell, CellJobs
 from mitate.studies.utility import BOTH, GAIN, MADE, REAL, TRAINED_ON_SYNTHETIC
 from mitate.study import Job, Study
-from mitate.verbs import read_pixels
 
 OVER_REPLICATES = "Student's t over replicates, fits of a replicate averaged; for these hold-out images"
 ROBUST_GAIN = Metric(

@@ -18,9 +18,9 @@ from mitate.metrics.privacy import COPY
 from mitate.sets import write_images
 from mitate.settings import parsed
 from mitate.store import Entry, Store, write_json, write_text
+from mitate.stored import read_facts, read_pixels
 from mitate.studies.stages import State
 from mitate.study import Job
-from mitate.verbs import read_facts, read_pixels
 
 PICTURES = 4  # of each class
 CLASSES = 12  # at most, in the samples

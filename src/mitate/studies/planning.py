@@ -19,6 +19,7 @@ from mitate.progress import clock
 from mitate.runtime import seed_of
 from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Store, file_digest
+from mitate.stored import try_classifier
 from mitate.studies import budget, gates
 from mitate.studies.arms import Cell, overlap_of
 from mitate.studies.meeting import money_text
@@ -26,7 +27,7 @@ from mitate.studies.sources import Source as GeneratorSource
 from mitate.studies.sources import source_of
 from mitate.studies.spending import Prices
 from mitate.study import Study
-from mitate.verbs import keep_file, keep_images, try_classifier
+from mitate.verbs import keep_file, keep_images
 
 MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
@@ -393,8 +394,8 @@ def probe_speeds(
     shape: tuple[int, int, int],
     n_classes: int,
 ) -> tuple[budget.Speeds, dict[str, int]]:
+    from mitate.stored import kind_of
     from mitate.training.loop import Training
-    from mitate.verbs import kind_of
 
     kinds = {n: kind_of(f["kind"], f["options"]) for n, f in generators.items() if f["kind"] not in ("folder", "kept")}
     weights = store.get(backbone["weights"]) if backbone["weights"] else None

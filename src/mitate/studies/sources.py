@@ -21,7 +21,8 @@ from mitate.intake.duplicates import SIDE, near_copies, near_duplicates, thumbna
 from mitate.intake.opening import open_images
 from mitate.settings import plain, suggest
 from mitate.store import Entry, Store
-from mitate.verbs import keep_images, read_facts
+from mitate.stored import read_facts
+from mitate.verbs import keep_images
 
 PLACE = "folder:"
 

@@ -24,10 +24,10 @@ from mitate.metrics.intervals import Interval, pooled_row_se, two_way
 from mitate.metrics.measures import Measure
 from mitate.score import Score
 from mitate.store import Entry
+from mitate.stored import read_facts
 from mitate.studies import gates
 from mitate.studies.arms import Arm, Cell, Jobs, Predictions, answers, arms_of, group_numbers
 from mitate.study import Job, Study
-from mitate.verbs import read_facts
 
 BASELINE_LOOK = "synthetic+augment"  # the arm by which `look` judges a generator's labels
 ONE_GROUP = "the images of the selection split are all of one group, so nothing says how far another group would differ"
