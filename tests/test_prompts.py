@@ -24,12 +24,13 @@ from mitate.lab.reading import understand
 from mitate.lab.skills import SKILLS, held_out
 from mitate.lab.skills import prompts as asked_by_evaluation
 from mitate.lab.world import SIZES, Scene, Thing
+from mitate.prompts.asking import Answer, Ask, instructions, read_lines
 from mitate.prompts.chat import MOST_BYTES, Chat, ChatHow, parsed
 from mitate.prompts.grammar import Grammar, filled, shown, shuffled
 from mitate.prompts.pool import How, Prompts, read_prompts, write_prompts
 from mitate.prompts.rouge import rouge_l, words
 from mitate.prompts.skills import SkillSpec, names, read_skill, skill_file
-from mitate.prompts.sources import Answer, Ask, instructions, open_source, read_lines
+from mitate.prompts.sources import open_source
 from mitate.prompts.wording import blocked, judged
 
 SKILL = SkillSpec("cups", "counting cups", ("two red cups on a shelf",), ("Count cups.",), max_words=12)

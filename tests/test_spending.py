@@ -16,7 +16,8 @@ from mitate.report.words import LANGUAGES
 from mitate.studies import gates
 from mitate.studies.chances import Chances, next_look
 from mitate.studies.meeting import money_text
-from mitate.studies.spending import FILE, Prices, kept_prices, priced, prices_of, reprice, timeless
+from mitate.studies.repricing import reprice
+from mitate.studies.spending import FILE, Prices, kept_prices, priced, prices_of, timeless
 from mitate.study import Run
 from test_report import edit, text_of
 

@@ -28,6 +28,11 @@ CROP = "centre square"
 RESIZE = "bicubic (a = -0.5) with antialias in float32, cut to 0 to 1"
 LAYOUT = "RGB, channels first; grey is three equal channels"
 DEFAULT = "mitate-small"
+TENSORS = {  # what tells a file's kind
+    "mitate-small": ("blocks.2.second.weight", "deviation"),
+    "mobilenet_v2": ("features.18.0.weight", "features.18.1.running_var"),
+    "resnet_cifar": ("layer3.0.conv1.weight", "layer3.0.bn1.running_var"),
+}
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,6 @@ def _parse(name: str) -> tuple[str, str, Path | None]:
 def _recognised(path: Path) -> str:
     """The kind whose tensors a safetensors file holds."""
     from safetensors import safe_open
-
-    from mitate.features.kinds import TENSORS
 
     try:
         with safe_open(path, framework="np") as file:

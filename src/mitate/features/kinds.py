@@ -24,11 +24,6 @@ MOBILENET_SIDE = 128  # pixels: on images of 64, as good as 224 at a fifth of th
 DINO = "vit_small_patch14_dinov2.lvd142m"
 DINO_SIDE = 224  # pixels; its own 518 takes six times as long and our images hold no more
 INCEPTION = "inception_v3.tf_in1k"
-TENSORS = {  # what tells a file's kind
-    "mitate-small": ("blocks.2.second.weight", "deviation"),
-    "mobilenet_v2": ("features.18.0.weight", "features.18.1.running_var"),
-    "resnet_cifar": ("layer3.0.conv1.weight", "layer3.0.bn1.running_var"),
-}
 
 
 def pixels(*, variant: str, weights: Path | None) -> Extractor:

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mitate.errors import JobError, MitateError, SettingError
+from mitate.prompts.asking import ALIKE, UNREADABLE, Answer, Ask, instructions, read_lines
 from mitate.prompts.skills import SkillSpec
-from mitate.prompts.sources import ALIKE, UNREADABLE, Answer, Ask, instructions, read_lines
 
 KEYS = ("MITATE_API_KEY", "OPENAI_API_KEY")
 MOST_BYTES = 4_000_000  # of an answer; 20 prompts have 5,000

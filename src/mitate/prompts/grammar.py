@@ -19,8 +19,8 @@ from mitate.errors import SettingError
 from mitate.lab.captions import Prompt, caption
 from mitate.lab.skills import SKILLS, Skill, held_out, pairs, training
 from mitate.lab.world import SIZES, WITHHELD, Scene
+from mitate.prompts.asking import Answer, Ask
 from mitate.prompts.skills import SLOT, SkillSpec
-from mitate.prompts.sources import Answer, Ask
 from mitate.runtime import seed_of
 from mitate.settings import suggest
 

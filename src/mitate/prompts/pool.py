@@ -27,9 +27,10 @@ import numpy as np
 
 from mitate.errors import DataError, JobError, SettingError
 from mitate.progress import Progress, Silent
+from mitate.prompts.asking import Ask, Source
 from mitate.prompts.rouge import Alike
 from mitate.prompts.skills import SkillSpec, read_skill
-from mitate.prompts.sources import Ask, Source, open_source
+from mitate.prompts.sources import open_source
 from mitate.prompts.wording import blocked as finders
 from mitate.prompts.wording import folded, judged
 from mitate.runtime import seed_of

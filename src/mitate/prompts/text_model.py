@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.prompts.asking import ALIKE, Answer, Ask, instructions, read_lines
 from mitate.prompts.skills import SkillSpec
-from mitate.prompts.sources import ALIKE, Answer, Ask, instructions, read_lines
-from mitate.runtime import quiet, seed_of, torch_threads
+from mitate.runtime import quiet, seed_of, torch_threads, used, with_all_weights
 from mitate.settings import digest, suggest
 from mitate.store import file_digest
 
@@ -81,7 +81,7 @@ class TextModel:
 
         model, words = self.loaded
         text, began = instructions(ask), f"{len(ask.examples) + 1}."
-        with quiet():
+        with used(self.folder), quiet():
             if words.chat_template:
                 text, began = words.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True), ""
             else:
@@ -137,8 +137,9 @@ def _load(folder: Path, how: TextHow) -> tuple[Any, Any]:
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet():
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, how.precision), use_safetensors=True, **local)
-            return model.eval().to(how.device), AutoTokenizer.from_pretrained(folder, **local)
+            precision = getattr(torch, how.precision)
+            found = AutoModelForCausalLM.from_pretrained(folder, dtype=precision, use_safetensors=True, output_loading_info=True, **local)
+            return with_all_weights(found).eval().to(how.device), AutoTokenizer.from_pretrained(folder, **local)
         except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
             told = str(wrong).strip().splitlines() or [type(wrong).__name__]
             raise DataError(f"{folder} cannot be opened as a text model ({told[0]}).", fix="give a folder that transformers saved as safetensors") from wrong

@@ -64,7 +64,7 @@ def _page(run: Run, words: Words) -> tuple[Record | SkillsPage, str]:
 
 def write_prices(run: Run, prices: Prices) -> None:
     """Tell the money of a finished run with other prices: its answer, every report that is there, and the audit. Nothing is computed."""
-    from mitate.studies.spending import reprice
+    from mitate.studies.repricing import reprice
 
     if is_loop(run.folder):
         raise SettingError(f"{run.folder} holds loops, whose money is not known.", fix="leave the prices out")

@@ -24,6 +24,7 @@ from mitate.store import Entry, Store, disk_errors, locked, write_json, write_te
 from mitate.studies import answer, curve, evidence, gates, spending, stages
 from mitate.studies.arms import group_numbers
 from mitate.studies.planning import Pilot, Plan, asked_of, plan_pilot
+from mitate.studies.repricing import reprice
 from mitate.study import Job, Run, Study
 
 
@@ -152,7 +153,7 @@ def _open_test(plan: Plan, folder: Path, *, candidate: str) -> int:
 def _told(run: Run, plan: Plan) -> Run:
     """A finished run, its money told anew where the plan brings other prices."""
     if plan.prices.given:
-        spending.reprice(run, plan.prices)
+        reprice(run, plan.prices)
     return run
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mitate.errors import DataError, SettingError
+from mitate.errors import SettingError
 from mitate.metrics.intervals import Interval
 from mitate.settings import plain, record
 from mitate.store import disk_errors, write_json
@@ -25,7 +25,7 @@ from mitate.studies.budget import CURVE_POINTS, STARTUP
 from mitate.studies.chances import FUTILE, Chances, next_look
 from mitate.studies.meeting import meeting
 from mitate.studies.stages import BASELINE_LOOK, State, gain_on_test
-from mitate.study import ANSWERS, Job, Run
+from mitate.study import Job, Run
 
 FILE = "prices.json"
 STEPS = (5, 10)  # replicates that a next look might add
@@ -91,29 +91,6 @@ def keep_prices(run: Run, prices: Prices) -> Prices:
         with disk_errors(run.folder):
             write_json(run.folder / FILE, found)
     return found
-
-
-def reprice(run: Run, prices: Prices) -> bool:
-    """Tell the money of a finished run again with other prices; nothing is computed. Returns whether the answer's text changed."""
-    before = run.answer
-    if not isinstance(before.get("cost"), dict):
-        raise DataError(f"{run.answer_file} says nothing of cost.", fix="run the same command again with another --out")
-    kept = keep_prices(run, prices)
-    if run.answer_file.name == ANSWERS["volume"]:
-        from mitate.studies import volume_answer
-
-        after = volume_answer.priced(before, kept)
-    elif run.answer_file.name == ANSWERS["compare"]:
-        from mitate.studies import compare_card
-
-        after = compare_card.priced(before, kept)
-    else:
-        after = priced(before, kept)
-    if plain(after) == before:
-        return False
-    with disk_errors(run.folder):
-        write_json(run.answer_file, after)
-    return True
 
 
 def timeless(decision: Mapping[str, Any]) -> dict[str, Any]:

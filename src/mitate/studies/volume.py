@@ -23,7 +23,8 @@ from mitate.store import Entry, disk_errors, locked, write_json, write_text
 from mitate.studies import evidence, gates, stages, volume_answer
 from mitate.studies.arms import group_numbers
 from mitate.studies.pilot import check_place
-from mitate.studies.spending import keep_prices, kept_prices, reprice
+from mitate.studies.repricing import reprice
+from mitate.studies.spending import keep_prices, kept_prices
 from mitate.studies.volume_planning import VolumePlan
 from mitate.study import Job, Run
 
