@@ -64,6 +64,7 @@ def cli_page() -> str:
         "\n## Environment\n",
         "| Variable | Meaning |\n|---|---|",
         "| `MITATE_HOME` | the store's folder; without it the nearest `.mitate` upward from here, else a new one here |",
+        "| `MITATE_SHARED` | a URL where results are shared between machines ([store](store.md)); without it nothing is sent |",
         "| `MITATE_CHECKPOINT_SECONDS` | seconds between two checkpoints of a long fit (60) |",
     ]
     return "\n".join(parts) + "\n"

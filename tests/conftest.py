@@ -17,6 +17,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of the test's own."""
     home = tmp_path / "store"
     monkeypatch.setenv("MITATE_HOME", str(home))
+    monkeypatch.delenv("MITATE_SHARED", raising=False)
     return home
 
 

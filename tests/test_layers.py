@@ -13,16 +13,19 @@ SRC = Path(__file__).parent.parent / "src" / "mitate"
 FACE = ["cli", "cli_asked", "cli_said", "cli_options", "cli_pictures", "cli_runs", "cli_merge", "cli_skills", "cli_review", "cli_relabel", "cli_loops"]
 LAYERS = [
     ["errors"],
-    ["settings", "registry", "store", "progress", "runtime", "marks", "codec", "fitting"],
+    ["settings", "registry", "remote", "store", "progress", "runtime", "marks", "codec", "fitting"],
     ["images"],
     ["generator", "adapter", "score", "recipe", "study", "cards"],
-    ["sets"],
+    ["sets", "packed"],
     ["intake", "generators", "captioners", "metrics", "training", "adapters"],
     ["features", "lab"],
     ["prompts", "curation"],
     ["loops"],
-    ["verbs", "axes", "leaks"],
-    ["answers", "cluster", "engine", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "relabelled"],
+    ["stored"],
+    ["leaks"],
+    ["axes"],
+    ["verbs"],
+    ["answers", "meeting", "cluster", "engine", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "relabelled"],
     ["studies"],
     ["report", "web"],
     ["api"],
@@ -32,7 +35,7 @@ APART = {"intake", "generators", "captioners", "metrics", "training", "adapters"
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
 NO_NUMPY = {
-    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "answers", "cluster", "engine", "__init__", "__main__",
+    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "answers", "meeting", "remote", "cluster", "engine", "__init__", "__main__",
     "plan_file",
 }  # fmt: skip
 
@@ -81,7 +84,7 @@ def test_heavy_libraries_are_imported_where_they_belong(path: Path) -> None:
         assert "torch" not in tops
     if path.stem in NO_NUMPY:
         assert not tops & {"numpy", "scipy", "PIL", "sklearn"}
-    assert not tops & {"pandas", "datasets", "diffusers", "transformers", "matplotlib", "pickle", "ray"}
+    assert not tops & {"pandas", "datasets", "diffusers", "transformers", "matplotlib", "pickle", "ray", "fsspec"}
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

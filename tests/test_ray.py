@@ -6,8 +6,10 @@ The cluster is a real one, two nodes of a core each on this machine (make test-a
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +27,7 @@ from mitate.cli import app
 from mitate.cluster import gpus_of
 from mitate.engine import Cluster, Engine, how_many, parse_engine
 from mitate.errors import DataError, MissingExtra, MitateError, SettingError, StoreError
+from mitate.remote import Remote
 from mitate.store import Entry, Store
 from mitate.study import Job
 from test_engine import FOREVER, bad_job, chain, files, linux, long_job, until
@@ -51,14 +54,20 @@ def cluster() -> Iterator[Any]:
         import ray
         from ray.cluster_utils import Cluster as Nodes
 
-        nodes = Nodes(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": SOON})
+        nodes = Nodes(initialize_head=True, head_node_args={**NODE, **own_store(place, "head"), "include_dashboard": False, "_system_config": SOON})
+        nodes.place = Path(place)
         try:
-            nodes.add_node(**NODE)
+            nodes.add_node(**NODE, **own_store(place, "other"))
             yield nodes
         finally:
             ray.shutdown()
             nodes.shutdown()
             shutil.rmtree(place, ignore_errors=True)
+
+
+def own_store(place: str | Path, name: str) -> dict[str, Any]:
+    """What starts a node whose MITATE_HOME is a folder of its own, which only runs with a shared store look at."""
+    return {"env_vars": {"MITATE_HOME": str(Path(place) / name)}}
 
 
 def idle(cluster: Any) -> None:
@@ -168,13 +177,15 @@ def test_an_interruption_cancels_what_is_under_way(cluster: Any, tmp_path: Path)
 
 
 @on_ray
-def test_a_lost_node_is_survived_and_its_job_comes_to_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True], ids=["one folder", "a store each"])
+def test_a_lost_node_is_survived_and_its_job_comes_to_the_same_bytes(cluster: Any, tmp_path: Path, shared: bool) -> None:
     import ray
 
-    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there", shared=Remote(f"file://{tmp_path}/shared") if shared else None)
     (job, there_job) = (replace(long_job(store), settings={"kind": "vae", "options": {"steps": 120, "checks": 1}, "seed": 0}) for store in (here, there))
     with Engine(here, workers=0) as engine:
         expected = engine.run([job])[job].result["files"]
+    doomed_store = Store(cluster.place / "other") if shared else there
     how_many(Cluster(cluster.address))  # connects
     go_on = tmp_path / "go on"
     (doomed,) = cluster.worker_nodes
@@ -183,7 +194,7 @@ def test_a_lost_node_is_survived_and_its_job_comes_to_the_same_bytes(cluster: An
     lost: list[bool] = []
 
     def lose() -> None:
-        until(lambda: (there.root / "partial" / there_job.digest / "fit.safetensors").exists(), what="the fit to be under way", seconds=240)
+        until(lambda: (doomed_store.root / "partial" / there_job.digest / "fit.safetensors").exists(), what="the fit to be under way", seconds=240)
         cluster.remove_node(doomed, allow_graceful=False)
         lost.append(there.get(there_job.digest) is None)
         go_on.touch()
@@ -194,9 +205,13 @@ def test_a_lost_node_is_survived_and_its_job_comes_to_the_same_bytes(cluster: An
         found = engine.run([there_job])[there_job]
     loser.join()
     ray.get(block)
-    cluster.add_node(**NODE)  # for the next test
+    cluster.add_node(**NODE, **own_store(cluster.place, "other"))  # for the next test
     assert lost == [True], "the node went before the job had ended"
     assert found.result["files"] == expected
+    if shared:
+        assert Store(cluster.place / "head").get(there_job.digest) is not None and doomed_store.get(there_job.digest) is None
+        assert there.get(there_job.digest) == found and list(there.objects()) == list(there_job.asked.inputs.values())[:1], "nothing of it was opened here"
+        assert found.path("asked.json").exists() and there.damage(found.digest) is None
 
 
 def block_a_core(ray: Any, node: Any, until_file: Path) -> Any:
@@ -211,6 +226,58 @@ def block_a_core(ray: Any, node: Any, until_file: Path) -> Any:
     return hold.remote(str(until_file))
 
 
+@on_ray
+def test_nodes_with_a_store_each_and_a_url_give_the_bytes_this_process_gives(cluster: Any, tmp_path: Path) -> None:
+    shared = Remote(f"file://{tmp_path}/shared")
+    here, there, later = Store(tmp_path / "here"), Store(tmp_path / "there", shared=shared), Store(tmp_path / "later", shared=shared)
+    with Engine(here, workers=0) as engine:
+        expected = engine.run(chain(here, seed=3))
+    images = set(here.objects()) - {job.digest for job in expected}
+    with Engine(there, workers=Cluster(cluster.address)) as engine:
+        found = engine.run(chain(there, seed=3))
+        assert files(found) == files(expected) and set(there.objects()) == images, "the head copies nothing that it does not open"
+        with pytest.raises(DataError, match="^bad: .*none of class 'c'"):
+            engine.run([bad_job(there)])
+        assert len(engine.run(chain(there, seed=4))) == 5, "the cluster goes on after an error"
+    for job, one in expected.items():
+        other = there.there(job.digest)
+        assert one.result["files"] and all(other.path(name).read_bytes() == one.path(name).read_bytes() for name in one.result["files"])
+        assert there.damage(other.digest) is None
+    nodes = [Store(cluster.place / name) for name in ("head", "other")]
+    assert all(any(node.get(job.digest) for node in nodes) for job in found), "it was made on the nodes, in their own stores"
+    assert list((tmp_path / "shared" / "meetings").iterdir()) == [] and not list((tmp_path / "shared").rglob("*.tmp"))
+    with Engine(later, workers=Cluster(NOBODY)) as engine:
+        assert files(engine.run(chain(later, seed=3))) == files(expected), "another machine finds it all and asks no cluster"
+
+
+@on_ray
+def test_a_whole_pilot_on_nodes_with_a_store_each_is_that_of_one_process(cluster: Any, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "benchmarks" / "kill_and_resume.py"
+    spec = importlib.util.spec_from_file_location("kill_and_resume", script)
+    assert spec is not None and spec.loader is not None
+    pilots = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pilots)
+    settings = {**pilots.SETTINGS, "arms": ["real+augment", "balanced+augment"], "generators": ["vae"]}
+    (tmp_path / "plan.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    study = pilots._study(tmp_path, workers=1, generator_steps=20)
+    found = {}
+    for name, engine, url in (("one", "here", ""), ("nodes", f"ray:{cluster.address}", f"file://{tmp_path}/shared")):
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run" / "study.json").write_text(json.dumps(study))
+        command = [sys.executable, "-m", "mitate", "pilot", "--plan", str(tmp_path / "plan.toml"), "--out", "run", "--engine", engine]
+        environment = {**os.environ, "MITATE_HOME": str(tmp_path / name / "store"), "MITATE_SHARED": url, "OMP_NUM_THREADS": "1"}
+        said = subprocess.run(command, cwd=tmp_path / name, env=environment, capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stderr[-2000:]
+        found[name] = pilots.contents(tmp_path / name)
+    one, nodes = found["one"], found["nodes"]
+    assert {k for k in one if k.startswith("run/")} == {k for k in nodes if k.startswith("run/")} and len(nodes) > 50
+    assert nodes.keys() < one.keys() and all(one[name] == nodes[name] for name in nodes), "the head's store holds less, and nothing else"
+    there = Store(tmp_path / "later", shared=Remote(f"file://{tmp_path}/shared"))
+    jobs = [json.loads(line)["digest"] for line in (tmp_path / "nodes" / "run" / "jobs.jsonl").read_text().splitlines()]
+    there.bring(jobs)
+    assert set(there.objects()) == set(jobs) and all(there.damage(name) is None for name in jobs)
+
+
 def refused(store: Store, cluster: Any, job: Job | None = None) -> MitateError:
     """The error of a run that cannot begin, in one line; nothing of it is left."""
     with pytest.raises(MitateError) as wrong, Engine(store, workers=Cluster(cluster.address)) as engine:
@@ -218,6 +285,12 @@ def refused(store: Store, cluster: Any, job: Job | None = None) -> MitateError:
     assert "\n" not in str(wrong.value) and "Traceback" not in str(wrong.value)
     assert list((store.root / "building").iterdir()) == []
     return wrong.value
+
+
+@on_ray
+def test_a_url_that_a_node_does_not_see_is_refused(cluster: Any, tmp_path: Path) -> None:
+    wrong = refused(Store(tmp_path, shared=Remote("memory://mitate")), cluster)  # the memory of each process
+    assert isinstance(wrong, StoreError) and "does not see what is shared at memory://mitate" in wrong.message and "MITATE_SHARED" in wrong.fix
 
 
 @on_ray

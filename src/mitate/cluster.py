@@ -1,10 +1,11 @@
 """Jobs on a Ray cluster that runs already (Moritz et al. 2018, arXiv 1712.05889). Same bytes as on one machine.
 
 A job becomes a task with one core. What is sent is the job's question as JSON and the name of a function of this file; what comes back
-is its answer as JSON. Results go through the store, a folder that every node sees under the same path. A job is named by its digest and
-its result is renamed into place, so a task that is begun again on another node, after its first was lost, does no harm.
+is its answer as JSON. Results go through the store: a folder that every node sees under the same path, or, where the store is shared at a URL, a
+folder of each node's own and that URL. A job is named by its digest and its result is there whole or not at all, so a task that is begun again on
+another node, after its first was lost, does no harm.
 
-A node is asked once, before its first job, whether it sees the store and has the same code; one that joins later is asked too.
+A node is asked once, before its first job, whether it sees what is shared and has the same code; one that joins later is asked too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import socket
 import time
 import warnings
@@ -26,8 +26,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mitate.answers import answer_to, check_answer, told_error
+from mitate.answers import answer_from, answer_to, check_answer, told_error
 from mitate.errors import JobError, MissingExtra, MitateError, SettingError, StoreError
+from mitate.meeting import InFolder, Meeting, invitation, meeting_of, store_of
 from mitate.runtime import machine
 from mitate.settings import plain
 from mitate.store import Asked, Store, disk_errors
@@ -57,13 +58,13 @@ class OnRay:
 
     def __init__(self, store: Store, cluster: Cluster) -> None:
         self._ray = _connect(cluster)
-        self._store = Store(os.path.abspath(store.root))
+        self._store = store if store.shared is not None else Store(os.path.abspath(store.root))
         self._counted, self._cores = time.monotonic(), count_cores(cluster)
         self._jobs: dict[Any, Job] = {}  # by the reference of its task
-        self._facts, self._place = "", self._store.root / "building" / f"cluster-{secrets.token_hex(8)}"
+        self._facts, self._meeting = "", meeting_of(invitation(self._store))
         try:
-            self._facts = _invite(self._place)
-            _ask_nodes(self._ray, self._facts, self._place)
+            self._facts = _invite(self._meeting)
+            _ask_nodes(self._ray, self._facts, self._meeting)
         except BaseException:
             self.stop()
             raise
@@ -78,6 +79,7 @@ class OnRay:
         gpus = gpus_of(job.settings)
         if gpus and not self._ray.cluster_resources().get("GPU"):
             raise SettingError(f"{job.name} needs a GPU, and the cluster has none.", fix="add a node with one, or leave --device out")
+        self._store.share(job.asked.inputs.values())
         task = self._task.options(num_gpus=gpus) if gpus else self._task
         self._jobs[task.remote(self._facts, json.dumps(plain(job.asked)))] = job
 
@@ -94,11 +96,14 @@ class OnRay:
         if self._jobs:
             self._ray.wait(list(self._jobs), num_returns=len(self._jobs), timeout=10)
             self._jobs.clear()
-        shutil.rmtree(self._place, ignore_errors=True)
+        self._meeting.end()
 
     def _wrong(self, reference: Any, job: Job) -> Exception | None:
         try:
-            check_answer(job.name, json.loads(self._ray.get(reference)))
+            answer = json.loads(self._ray.get(reference))
+            check_answer(job.name, answer)
+            if self._store.shared is not None:
+                self._store.told(job.asked, answer["result"])
         except MitateError as wrong:
             return wrong
         except self._ray.exceptions.RayTaskError as wrong:  # not an error of the job, which would be an answer
@@ -170,19 +175,17 @@ def _first_line(wrong: Exception) -> str:
     return next((line.strip().rstrip(".") for line in str(wrong).splitlines() if line.strip()), type(wrong).__name__)
 
 
-# does a node see the store, and has it the same code? -----------------------------------------------------------------
+# does a node see what is shared, and has it the same code? ------------------------------------------------------------
 
 
-def _invite(place: Path) -> str:
-    """Write a token into `place`; what a node has to know to find it, as JSON."""
+def _invite(meeting: Meeting) -> str:
+    """Leave a token; what a node has to know to find it, as JSON."""
     token = secrets.token_hex(16)
-    with disk_errors(place):
-        place.mkdir(parents=True)
-        (place / "token").write_text(token)
-    return json.dumps({"place": str(place), "token": token, "versions": versions()})
+    meeting.leave("token", token)
+    return json.dumps({**meeting.facts, "token": token, "versions": versions()})
 
 
-def _ask_nodes(ray: Any, facts: str, place: Path) -> None:
+def _ask_nodes(ray: Any, facts: str, meeting: Meeting) -> None:
     """Ask each node that has a core. The error of the first that cannot work here."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -201,8 +204,8 @@ def _ask_nodes(ray: Any, facts: str, place: Path) -> None:
             raise SettingError(f"The node {nodes[node]} cannot load mitate ({_cause(wrong)}).", fix=SAME) from wrong
         except ray.exceptions.RayError as wrong:
             raise JobError(f"The node {nodes[node]} was lost ({_first_line(wrong)}).", fix="run the same command again") from wrong
-        if not (place / node).is_file():
-            raise StoreError(f"What the node {nodes[node]} writes to {place.parent.parent} does not come here.", fix=_shared())
+        if meeting.left(node) is None:
+            raise StoreError(f"What the node {nodes[node]} writes to {meeting.place} does not come here.", fix=meeting.fix)
 
 
 def _cause(wrong: Exception) -> str:
@@ -212,37 +215,37 @@ def _cause(wrong: Exception) -> str:
 
 
 def _look(facts: str, node: str) -> str:
-    """What a node answers: {} when it may work, and it leaves a file of its name beside the token; else its error."""
-    wrong = _refused(facts)
-    if not wrong:
-        try:
-            (Path(json.loads(facts)["place"]) / node).touch()
-        except OSError as found:
-            wrong = json.dumps(told_error(StoreError(f"the store cannot be written ({found.strerror}).", fix=_shared())))
-    return wrong or "{}"
+    """What a node answers: {} when it may work, and it leaves a word of its name beside the token; else its error."""
+    if wrong := _refused(facts):
+        return wrong
+    try:
+        store, meeting = store_of(facts), meeting_of(json.loads(facts))
+        with disk_errors(store.root):
+            (store.root / "building").mkdir(parents=True, exist_ok=True)
+        meeting.leave(node, "here")
+    except OSError as found:
+        return json.dumps(told_error(StoreError(f"the store cannot be written ({found.strerror}).", fix=meeting.fix)))
+    except MitateError as found:
+        return json.dumps(told_error(found))
+    return "{}"
 
 
 @functools.cache
 def _refused(facts: str) -> str:
     """Why this process may not work for the one that sent `facts`: an error as JSON, or "" where it may."""
-    told = json.loads(facts)
-    place, ours = Path(told["place"]), versions()
-    try:
-        found = (place / "token").read_text()
-    except OSError:
-        found = ""
+    told, ours = json.loads(facts), versions()
+    meeting = meeting_of(told)
     wrong: MitateError | None = None
-    if found != told["token"]:
-        wrong = StoreError(f"{socket.gethostname()} does not see the store {place.parent.parent}.", fix=_shared())
-    elif ours != told["versions"]:
-        name = next(key for key in sorted({*ours, *told["versions"]}) if ours.get(key) != told["versions"].get(key))
-        there, here = ours.get(name, "none"), told["versions"].get(name, "none")
-        wrong = SettingError(f"{socket.gethostname()} has another version of {name}: {there}, here {here}.", fix=SAME)
+    try:
+        if meeting.left("token") != told["token"]:
+            wrong = StoreError(f"{socket.gethostname()} does not see {meeting.place}.", fix=meeting.fix)
+        elif ours != told["versions"]:
+            name = next(key for key in sorted({*ours, *told["versions"]}) if ours.get(key) != told["versions"].get(key))
+            there, here = ours.get(name, "none"), told["versions"].get(name, "none")
+            wrong = SettingError(f"{socket.gethostname()} has another version of {name}: {there}, here {here}.", fix=SAME)
+    except MitateError as found:  # of the way to a URL
+        wrong = type(found)(f"{socket.gethostname()}: {found.message}", fix=found.fix)
     return json.dumps(told_error(wrong)) if wrong else ""
-
-
-def _shared() -> str:
-    return "set MITATE_HOME to a folder that every node sees under the same path and may write to"
 
 
 def versions() -> dict[str, str]:
@@ -266,7 +269,8 @@ def _perform(facts: str, asked: str) -> str:
     """The task: do the job in the store that `facts` names, and answer."""
     if wrong := _refused(facts):
         return wrong
-    return json.dumps(answer_to(Store(Path(json.loads(facts)["place"]).parent.parent), Asked(**json.loads(asked))))
+    store, question = store_of(facts), Asked(**json.loads(asked))
+    return json.dumps(answer_to(store, question) if store.shared is None else answer_from(store, question))
 
 
 def _settled(store: Store, job: Job) -> StoreError | None:
@@ -274,7 +278,7 @@ def _settled(store: Store, job: Job) -> StoreError | None:
     folder, until = store.folder_of(job.digest), time.monotonic() + SETTLE
     while store.get(job.digest) is None:
         if time.monotonic() > until:
-            return StoreError(f"The result of {job.name} did not come here in {SETTLE:.0f} s.", fix=_shared())
+            return StoreError(f"The result of {job.name} did not come here in {SETTLE:.0f} s.", fix=InFolder.fix)
         for parent in (folder.parent.parent, folder.parent):
             if parent.is_dir():
                 os.listdir(parent)  # a folder that is opened is asked for anew

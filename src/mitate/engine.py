@@ -19,9 +19,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from queue import LifoQueue
 from typing import Protocol
 
-from mitate.answers import answer_to, check_answer
+from mitate.answers import answer_to, check_answer, worked
 from mitate.cluster import Cluster, OnRay, count_cores
 from mitate.errors import JobError, MitateError, SettingError, StoreError
+from mitate.remote import VARIABLE, Remote
 from mitate.runtime import cores, die_with_parent
 from mitate.settings import plain
 from mitate.store import Asked, Entry, Store
@@ -34,7 +35,7 @@ Workers = int | Cluster | None  # where jobs run: so many processes (0: in this 
 
 
 class Executor(Protocol):
-    """A way to run jobs, several at once. What a job needs is in the store when it is started."""
+    """A way to run jobs, several at once. What a job needs is in the store, or in the shared one, when it is started."""
 
     def room(self) -> int:
         """How many more jobs may be started now."""
@@ -84,8 +85,10 @@ class Engine:
             if done:
                 done(job, entry, reused)
 
-        for job in in_order(jobs):
-            if (entry := self.store.get(job.digest)) is not None:
+        order = in_order(jobs)
+        found = self.store.found(job.digest for job in order)
+        for job in order:
+            if (entry := found.get(job.digest)) is not None:
                 tell(job, entry, True)
             else:
                 missing.setdefault(job.digest, []).append(job)
@@ -100,7 +103,11 @@ class Engine:
 
         if missing:
             self._executor = self._executor or self._employ()
-            _work(self._executor, _Queue([twins[0] for twins in missing.values()]), made)
+            try:
+                _work(self._executor, _Queue([twins[0] for twins in missing.values()]), made)
+            except MitateError:
+                self.store.doubt()  # a worker may have taken back what was damaged
+                raise
         return results
 
     def _employ(self) -> Executor:
@@ -171,12 +178,10 @@ class _Here:
         self._next = job
 
     def ended(self) -> list[tuple[Job, Exception | None]]:
-        from mitate.verbs import perform
-
         job, self._next = self._next, None
         assert job is not None
         try:
-            perform(self._store, job.asked)
+            worked(self._store, job.asked)
         except MitateError as wrong:
             return [(job, wrong)]
         return [(job, None)]
@@ -258,7 +263,8 @@ class _Worker:
                         pass  # a broken pipe of a process that has ended
 
     def _launch(self) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        shared = self._store.shared.url if self._store.shared is not None else ""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", VARIABLE: shared}
         return subprocess.Popen(
             [sys.executable, "-m", "mitate.engine", str(self._store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -305,7 +311,7 @@ def _serve(root: str) -> None:
     """The worker's loop."""
     die_with_parent()
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not look like an answer
-    store = Store(root)
+    store = Store(root, shared=Remote.named())
     for line in sys.stdin:
         answer = answer_to(store, Asked(**json.loads(line)["asked"]))
         answers.write(PREFIX + json.dumps(answer) + "\n")

@@ -120,7 +120,7 @@ def _in_blocks(
     from mitate.generators.pipelines import lend
 
     jobs = jobs_of(pipeline, texts, seeds, how, learnt, store)
-    there = sum(store.get(job.asked) is not None for job in jobs)
+    there = len(store.found(job.digest for job in jobs))
     if not isinstance(workers, Cluster) and (len(jobs) - there < 2 or pipeline.place.device != "cpu"):
         workers = 0
     elif workers is None:

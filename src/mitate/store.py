@@ -8,6 +8,8 @@
 
 A result is built in a folder of its own and renamed into place, so a reader never sees half of one; two processes may race, the
 first wins and the second uses what the first made. Deleting the store costs time, never a result in a run folder.
+
+Machines can share results at a URL as well (MITATE_SHARED, see `remote`): what is made here goes there, and what is not here is looked for there.
 """
 
 from __future__ import annotations
@@ -23,18 +25,21 @@ import secrets
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, MitateError, StoreError
+from mitate.remote import Damaged, Record, Remote
 from mitate.settings import digest, parsed, plain
 
 HOME = ".mitate"
 DIGEST = re.compile("[0-9a-f]{64}")
 EARLIER = ("earlier_seconds", "earlier_cpu_seconds")  # of the parts of a work before the last kill
+OWN = {"images", "given", "part", "half", "file", "learnt"}  # verbs whose results are the user's own images or files: shared only where a job elsewhere needs them
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,34 @@ class Asked:
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished result: its folder and its `result.json`."""
+    """A finished result: its folder and its `result.json`. Where only the shared store has it, it comes here when its folder is asked for."""
 
     digest: str
-    folder: Path
+    _folder: Path
     result: dict[str, Any]
+    _bring: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        if self._bring is not None:
+            self._bring()
+        return self._folder
 
     def path(self, name: str) -> Path:
         return self.folder / name
 
 
 class Store:
-    """The folder that keeps results. `Store.find()` looks upward from here for `.mitate`, or takes MITATE_HOME."""
+    """The folder that keeps results. `Store.find()` looks upward from here for `.mitate`, or takes MITATE_HOME. shared: where results go as well."""
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Path | str, *, shared: Remote | None = None) -> None:
+        self.root, self.shared = Path(root), shared
+        self._records: dict[str, Record] = {}  # of the shared store, as far as they were read
 
     @classmethod
     def find(cls, start: Path | None = None) -> Store:
-        """The store that work in `start` (default: here) uses: MITATE_HOME, else the nearest `.mitate` upward, else a new one here."""
-        if home := os.environ.get("MITATE_HOME"):
-            return cls(home)
-        here = (start or Path.cwd()).resolve()
-        for folder in (here, *here.parents):
-            if (folder / HOME).is_dir():
-                return cls(folder / HOME)
-        return cls(here / HOME)
+        """The store that work in `start` (default: here) uses: MITATE_HOME, else the nearest `.mitate` upward, else a new one here; shared at MITATE_SHARED."""
+        return cls(_home(start), shared=Remote.named())
 
     def folder_of(self, name: str) -> Path:
         return self.root / "objects" / name[:2] / name[2:]
@@ -88,6 +95,15 @@ class Store:
         name = asked if isinstance(asked, str) else asked.digest
         if not DIGEST.fullmatch(name):  # a changed reference must not lead out of the store
             return None
+        return self._here(name) or self._elsewhere([name]).get(name)
+
+    def found(self, names: Iterable[str]) -> dict[str, Entry]:
+        """The finished results of those of many digests that have one; what is elsewhere is asked for all at once."""
+        names = [name for name in dict.fromkeys(names) if DIGEST.fullmatch(name)]
+        here = {name: entry for name in names if (entry := self._here(name)) is not None}
+        return here | self._elsewhere([name for name in names if name not in here])
+
+    def _here(self, name: str) -> Entry | None:
         folder = self.folder_of(name)
         try:
             result = parsed((folder / "result.json").read_text(encoding="utf-8"))
@@ -117,8 +133,7 @@ class Store:
         if entry := self.get(asked):
             return entry
         name = asked.digest
-        fresh = self.root / "building" / f"{name[:12]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        checkpoint = self.root / "partial" / name
+        fresh, checkpoint = self._fresh(name), self.root / "partial" / name
         with disk_errors(self.root):
             fresh.mkdir(parents=True)
             checkpoint.mkdir(parents=True, exist_ok=True)
@@ -134,26 +149,28 @@ class Store:
                 result["files"] = {p.relative_to(fresh).as_posix(): file_digest(p) for p in sorted(fresh.rglob("*")) if p.is_file()}
                 write_json(fresh / "asked.json", {**plain(asked), "digest": name})
                 write_json(fresh / "result.json", result)
-                final = self.folder_of(name)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                self._place(fresh, final, name)
+                self._place(fresh, name)
                 shutil.rmtree(checkpoint, ignore_errors=True)
         except Exception:
-            if entry := self.get(name):  # another process finished it first, and cleared the checkpoint we were using
+            if entry := self._here(name):  # another process finished it first, and cleared the checkpoint we were using
                 return entry
             raise
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        entry = self.get(name)
+        entry = self._here(name)
         if entry is None:
             raise StoreError(f"The result {name[:12]} vanished while it was kept.", fix="run the same command again")
+        if self.shared is not None and asked.verb not in OWN:
+            self._push(entry)
         return entry
 
-    def _place(self, fresh: Path, final: Path, name: str) -> None:
+    def _place(self, fresh: Path, name: str) -> None:
+        final = self.folder_of(name)
+        final.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(fresh, final)
         except OSError:
-            if self.get(name) is not None:
+            if self._here(name) is not None:
                 return
             self.drop(name)  # what is there is the rest of a result that was being dropped
             os.rename(fresh, final)
@@ -161,9 +178,80 @@ class Store:
     def inputs(self, entry: Entry) -> set[str]:
         """Digests of what went into a result. StoreError where its question is damaged."""
         try:
-            return set(map(str, dict(parsed(entry.path("asked.json").read_text(encoding="utf-8"))["inputs"]).values()))
+            known = self._records.get(entry.digest)
+            asked = known.asked if known is not None else parsed(entry.path("asked.json").read_text(encoding="utf-8"))
+            return set(map(str, dict(asked["inputs"]).values()))
         except (OSError, ValueError, KeyError, TypeError) as wrong:
             raise StoreError(f"The stored result {entry.digest[:12]} cannot be read ({wrong}).", fix="mitate verify --remake") from wrong
+
+    # what is shared ---------------------------------------------------------------------------------------------------
+
+    def bring(self, names: Iterable[str]) -> None:
+        """Copy those results here that only the shared store has."""
+        for name in names:
+            if (entry := self.get(name)) is not None:
+                _ = entry.folder
+
+    def share(self, names: Iterable[str]) -> None:
+        """Push those results that are here and not in the shared store."""
+        if self.shared is not None:
+            mine = {name: entry for name in dict.fromkeys(names) if name not in self._records and (entry := self._here(name)) is not None}
+            there = self._elsewhere(list(mine))
+            for name, entry in mine.items():
+                if name not in there:
+                    self._push(entry)
+
+    def doubt(self) -> None:
+        """Ask anew what the shared store has."""
+        self._records.clear()
+
+    def told(self, asked: Asked, result: dict[str, Any]) -> None:
+        """Believe another machine that it has pushed this result, so that nobody has to ask. StoreError where the result cannot be one."""
+        try:
+            self._records[asked.digest] = Record.of(asked.digest, {**plain(asked), "digest": asked.digest}, result)
+        except Damaged as wrong:
+            raise StoreError(f"The result {asked.digest[:12]} of another machine is damaged ({wrong}).", fix="run the same command again") from wrong
+
+    def _elsewhere(self, names: list[str]) -> dict[str, Entry]:
+        """Those results that the shared store has. Their records are read once, their files when they are needed."""
+        if self.shared is None:
+            return {}
+        self._records |= self.shared.records([name for name in names if name not in self._records])
+        found = [self._records[name] for name in names if name in self._records]
+        return {record.name: Entry(record.name, self.folder_of(record.name), record.result, partial(self._fetch, record)) for record in found}
+
+    def _fetch(self, record: Record) -> None:
+        """Copy a result here, built apart and renamed into place as one that is made here."""
+        if self._here(record.name) is not None:
+            return
+        assert self.shared is not None
+        fresh = self._fresh(record.name)
+        try:
+            with disk_errors(self.root):
+                fresh.mkdir(parents=True)
+                self.shared.fetch(record, fresh)
+                write_json(fresh / "asked.json", record.asked)
+                write_json(fresh / "result.json", record.result)
+                self._place(fresh, record.name)
+        except StoreError:
+            self._records.pop(record.name, None)
+            raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def _push(self, entry: Entry) -> None:
+        assert self.shared is not None
+        with disk_errors(self.root):
+            asked = parsed(entry.path("asked.json").read_text(encoding="utf-8"))
+            try:
+                record = Record.of(entry.digest, asked, entry.result)
+            except Damaged as wrong:
+                raise StoreError(f"The stored result {entry.digest[:12]} is damaged ({wrong}), and was not shared.", fix="mitate verify --remake") from wrong
+            self.shared.push(record, entry.folder)
+        self._records[entry.digest] = record
+
+    def _fresh(self, name: str) -> Path:
+        return self.root / "building" / f"{name[:12]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     # kept names -------------------------------------------------------------------------------------------------------
 
@@ -255,6 +343,13 @@ class Store:
             size += sum(p.stat().st_size for p in (self.root / folder).rglob("*") if p.is_file())
             shutil.rmtree(self.root / folder, ignore_errors=True)
         return count, size
+
+
+def _home(start: Path | None) -> Path:
+    if home := os.environ.get("MITATE_HOME"):
+        return Path(home)
+    here = (start or Path.cwd()).resolve()
+    return next((folder / HOME for folder in (here, *here.parents) if (folder / HOME).is_dir()), here / HOME)
 
 
 # files ----------------------------------------------------------------------------------------------------------------
