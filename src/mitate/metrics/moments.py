@@ -52,6 +52,7 @@ def cubic_sums(sets: Sequence[np.ndarray], asked: Sequence[np.ndarray], *, memor
                 for s, x in enumerate(some):
                     rows[s][t] += x[:, a] * np.einsum("ij,ij->i", x[:, a:] @ weighted, x[:, a:])
             told.step(a + 1, width, "kernel distance")
+        del groups, slices  # before the next are made
     return Sums(np.triu(total) + np.triu(total, 1).T, tuple(tuple(r) for r in rows), own, alone)
 
 
