@@ -347,6 +347,30 @@ def test_damaged_lines_are_passed_over(tmp_path: Path, own_store: Path) -> None:
     assert open_images(tmp_path).digest == first.digest
 
 
+def test_a_memory_that_is_too_large_forgets_other_folders_and_never_the_one_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_store: Path) -> None:
+    one, other = tree(tmp_path / "one", {"a": 5, "b": 5}), tree(tmp_path / "other", {"a": 5, "b": 5})
+    monkeypatch.setattr(seen, "BATCH", 2)
+    open_images(one)
+    before = (own_store / "seen.jsonl").read_bytes()
+    monkeypatch.setattr(seen, "LARGEST", len(before) + 1)
+    open_images(other)  # grows beyond it, once
+    assert (own_store / "seen.jsonl").read_bytes().startswith(before)
+    monkeypatch.setattr(seen, "LARGEST", 100)  # less than any set: each look forgets all but its own
+    third = tree(tmp_path / "third", {"a": 5, "b": 5})
+    first = open_images(third)
+    places = [json.loads(line)[1] for line in (own_store / "seen.jsonl").read_text().splitlines() if line]
+    assert len(places) == 10 and all("third" in place for place in places)
+
+    def never(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(seen, "thumbnail", never)
+    assert open_images(third).digest == first.digest
+    with pytest.raises(AssertionError):
+        open_images(one)
+    assert [p.name for p in own_store.iterdir() if p.name.startswith(".")] == []
+
+
 def test_a_store_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MITATE_HOME", str(tmp_path / "file" / "store"))

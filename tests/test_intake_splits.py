@@ -148,3 +148,12 @@ def test_one_group_a_class_is_refused() -> None:
 def test_images_without_a_group_are_on_their_own() -> None:
     s = split(made([20, 20], groups=[""] * 40), seed=0)
     assert [len(p) for p in parts(s)] == [18, 6, 6, 10]
+
+
+def test_few_of_each_class_are_nested_and_leave_out_what_has_no_label() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
+    images = from_arrays(x, np.arange(90) % 4 - 1, classes=("a", "b", "c"))
+    three, five = images.few(3, seed=1), images.few(5, seed=1)
+    assert three.counts() == {"a": 3, "b": 3, "c": 3} and len(five) == 15 and set(three.digests) < set(five.digests)
+    assert set(images.few(1000, seed=1).digests) == {d for d, k in zip(images.digests, images.labels, strict=True) if k >= 0}
+    assert images.few(3, seed=2).digests != three.digests

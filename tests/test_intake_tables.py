@@ -15,7 +15,7 @@ from PIL import Image
 
 from mitate.errors import DataError, MissingExtra
 from mitate.images import from_arrays
-from mitate.intake.opening import open_data, open_images
+from mitate.intake.opening import list_source, open_data, open_images
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (12, 10, 9, 3), dtype=np.uint8)
@@ -283,6 +283,17 @@ def test_a_shard_cut_off_is_refused(tmp_path: Path, cut: int) -> None:
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DataError):
         open_images(path)
+
+
+def test_a_shard_that_changes_after_it_was_listed_is_said_to_have_changed(tmp_path: Path) -> None:
+    listing = list_source(shard(tmp_path / "d.tar", range(12)))
+    assert np.array_equal(listing.reader.read(3), X[3])
+    shard(tmp_path / "d.tar", range(1, 12))
+    with pytest.raises(DataError, match=r"d.tar has changed while it was being read") as wrong:
+        listing.reader.read(3)
+    assert "run the same command again" in wrong.value.fix
+    with pytest.raises(DataError, match="d.tar has changed"):  # and no image is called broken for it
+        open_images(listing)
 
 
 # all of them ----------------------------------------------------------------------------------------------------------

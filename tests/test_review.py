@@ -278,6 +278,54 @@ def test_an_exported_set_can_be_reviewed_and_exported_again(folder: Path, tmp_pa
     assert export(out, tmp_path / "twice").images == 10
 
 
+@pytest.mark.parametrize("form", ["webdataset", "parquet"])
+def test_an_export_in_shards_holds_what_the_folder_would(folder: Path, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("pyarrow")
+    Ledger(folder).append([Decision(name(0), "drop", "anna"), Decision(name(1), "relabel", "anna", label="rust"), Decision(name(2), "keep", "filter:blur")])
+    tree = open_images(export(folder, tmp_path / "tree").folder)
+    lines = {r["source"]: r for r in map(json.loads, (tmp_path / "tree" / "metadata.jsonl").read_text(encoding="utf-8").splitlines())}
+    for _ in range(2):  # the second time it is there
+        done = export(folder, tmp_path / "out", form=form, shard=5)
+        assert (done.images, done.relabelled, done.dropped) == (11, 1, 1)
+    shards = open_images(tmp_path / "out")
+
+    def told(images: Any) -> list[tuple[str, str]]:
+        return sorted(zip(images.digests, [images.classes[k] for k in images.labels], strict=True))
+
+    assert told(shards) == told(tree) and len(list((tmp_path / "out").glob("*-of-00003.parquet" if form == "parquet" else "*.tar"))) == 3
+    made, in_order = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))["provenance"], list(lines)
+    assert made["settings"]["reviewed"]["dropped"] == 1 and made["seeds"] == [lines[n]["seed"] for n in in_order]
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        rows = [row for file in sorted((tmp_path / "out").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+        assert [(r["source"], r["filters"], r["seed"]) for r in rows] == [(n, lines[n]["filters"], lines[n]["seed"]) for n in in_order]
+    Ledger(folder).append(Decision(name(5), "drop", "anna"))
+    with pytest.raises(SettingError, match="does not hold this set"):
+        export(folder, tmp_path / "out", form=form, shard=5)
+
+
+def test_the_command_exports_shards_and_refuses_options_that_say_nothing(folder: Path, tmp_path: Path) -> None:
+    def run(*words: object) -> Any:
+        return CliRunner().invoke(command, [str(word) for word in (folder, *words)])
+
+    done = run("--export", tmp_path / "out", "--format", "webdataset", "--shard", 6)
+    assert done.exit_code == 0 and "12 images, 0 of them relabelled, 12 that no person judged" in done.output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000000.tar", "000001.tar", "README.md", "SHA256SUMS", "provenance.json"]
+    for words, says in (
+        (("--format", "parquet"), "--format says what is exported"),
+        (("--shard", 3), "--shard says what is exported"),
+        (("--export", tmp_path / "x", "--shard", 3), "A folder has no shards"),
+    ):
+        assert isinstance(wrong := run(*words).exception, SettingError) and says in wrong.message
+    shutil.copytree(folder, tmp_path / "real")
+    for path in (tmp_path / "real").glob("*/*.png"):
+        codec.to_image(codec.decode(path).pixels).save(path)
+    (tmp_path / "real" / "provenance.json").unlink()
+    wrong = CliRunner().invoke(command, [str(tmp_path / "real"), "--export", str(tmp_path / "y"), "--format", "webdataset"]).exception
+    assert isinstance(wrong, SettingError) and "does not say that its images are synthetic" in wrong.message and not (tmp_path / "y").exists()
+
+
 def test_images_that_may_be_real_are_not_exported_as_synthetic(tmp_path: Path) -> None:
     from PIL import Image
 

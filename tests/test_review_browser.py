@@ -273,3 +273,22 @@ def test_twenty_thousand_images_scroll_and_only_those_in_sight_exist(tmp_path: P
         assert told(folder) == [("9/001999.png", "keep", None)]
         browser.until("document.querySelector('#counts').textContent.startsWith('1 of 20,000')")
         assert browser.console == [] and sum("thumbnail" in url for url in browser.asked) < 600
+
+
+def test_a_narrow_sheet_of_two_hundred_thousand_is_no_higher_than_browsers_bear_and_its_end_is_reached(tmp_path: Path) -> None:
+    script = """import("./sheet.js").then(({ Sheet }) => {
+      const box = document.createElement("div"), field = document.createElement("div");
+      box.style.cssText = "width: 340px; height: 600px; overflow: auto; position: relative";
+      box.append(field);
+      document.body.replaceChildren(box);
+      const sheet = new Sheet(box, field, { dress() {}, pick() {}, enter() {} });
+      sheet.show(Array.from({ length: 200000 }, (_, i) => i));
+      sheet.reveal(199999);
+      sheet.draw();
+      const last = document.querySelector("#tile-199999").getBoundingClientRect(), frame = box.getBoundingClientRect();
+      return [field.offsetHeight, sheet.columns, last.bottom <= frame.bottom + 1 && last.top >= frame.top];
+    })"""
+    with Served(Review(fakes(tmp_path / "fakes"), by="anna")) as served, Browser(tmp_path) as browser:
+        browser.open(served.url)
+        high, columns, seen = browser.eval(script)
+    assert 8e6 < high < 15.1e6 and columns == 3 and seen

@@ -56,6 +56,7 @@ _PUBLIC = {
     "FactorLinear": "mitate.generators.merging:FactorLinear",
     "TextToImage": "mitate.generators.text_to_image:TextToImage",
     "write_images": "mitate.sets:write_images",
+    "write_shards": "mitate.packed:write_shards",
     "VAE": "mitate.generators.vae:VAE",
     "GAN": "mitate.generators.gan:GAN",
     "Diffusion": "mitate.generators.diffusion:Diffusion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,36 @@ from mitate.cli_said import say
 from mitate.errors import SettingError
 
 if TYPE_CHECKING:
+    from mitate.images import ImageSet
     from mitate.progress import Progress
+
+FORMATS = ("folder", "webdataset", "parquet")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where images go, and as what. SettingError or MissingExtra where they cannot."""
+
+    out: Path
+    form: str
+    shard: int | None
+
+    def __post_init__(self) -> None:
+        if self.form != "folder":
+            from mitate.packed import check_form
+
+            check_form(self.form)
+        elif self.shard is not None:
+            raise SettingError("A folder has no shards.", fix="leave --shard out, or give --format webdataset or parquet")
+
+    def write(self, images: ImageSet, line: Progress) -> None:
+        from mitate.packed import write_shards
+        from mitate.sets import write_images
+
+        if self.form == "folder":
+            write_images(images, self.out, progress=line)
+        else:
+            write_shards(images, self.out, form=self.form, shard=self.shard or 0, progress=line)
 
 
 @click.command()
@@ -23,7 +53,9 @@ if TYPE_CHECKING:
 @click.option("--prompts", "file", type=click.Path(path_type=Path), help="A file of prompts, one a line.")
 @click.option("-n", "--per-prompt", type=int, default=1, show_default=True, help="Images of each prompt.")
 @click.option("--diversity", type=click.FloatRange(0, 1), help="Of a few-shot generator: 0 like its images, 1 freely.  [default: as it was kept]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write: class folders of PNGs with a dataset card.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write: class folders of PNGs with a dataset card, or shards.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="folder", show_default=True, help="Class folders, or shards: few large files.")
+@click.option("--shard", type=click.IntRange(min=1), help="Images of a shard.  [default: 10,000, fewer of large images]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--steps", type=int, default=0, help="Steps of the sampler, for prompts.  [default: the model's own]")
 @click.option("--guidance", type=float, default=0.0, help="Classifier-free guidance, for prompts; 1 is none.  [default: the model's own]")
@@ -37,7 +69,7 @@ if TYPE_CHECKING:
 @click.option("--engine", default="local", show_default=True, help="For prompts: here, local, local:N (each worker has the model), ray or ray://HOST:PORT.")
 def generate(
     name: str, per_class: int | None, classes: str | None, template: str, prompts: tuple[str, ...], file: Path | None, per_prompt: int, out: Path, seed: int,
-    diversity: float | None, blocked: Path | None, device: str, precision: str, saving: str, engine: str, **how: Any,
+    form: str, shard: int | None, diversity: float | None, blocked: Path | None, device: str, precision: str, saving: str, engine: str, **how: Any,
 ) -> None:  # fmt: skip
     """Draw images from NAME into a folder that other tools open.
 
@@ -53,6 +85,7 @@ def generate(
 
     asked = [*prompts, *(read_prompts(file) if file is not None else [])]
     check_new(out)
+    folder = Folder(out, form, shard)
     line = Line(1.0, title=f"generate {name}")
     if (found := split_name(name)) is not None and not _is_few_shot(name):
         if diversity is not None:
@@ -61,15 +94,15 @@ def generate(
         words = read_prompts(blocked, what="blocked words") if blocked is not None else []
         how |= {"seed": seed, "learnt": learnt, "blocked": words, "workers": parse_engine(engine), "progress": line}
         if classes is not None and per_class is not None and not asked and per_prompt == 1:
-            told = _paint_classes(pipeline, classes, out, line, per_class=per_class, template=template, **how)
+            told = _paint_classes(pipeline, classes, folder, line, per_class=per_class, template=template, **how)
         elif asked and classes is None and per_class is None and not template:
-            told = _paint(pipeline, asked, out, line, per_prompt=per_prompt, **how)
+            told = _paint(pipeline, asked, folder, line, per_prompt=per_prompt, **how)
         else:
             fix = 'give --prompt "two red circles" -n 4, or --classes FOLDER --per-class 100 (and --template), not both'
             raise SettingError(f"{name} is a text-to-image model: it paints prompts, or classes by a sentence.", fix=fix)
     else:
         refused = asked or classes or template or blocked or per_prompt != 1 or (device, precision, saving) != ("cpu", "float32", "") or any(how.values())
-        told = _draw(name, per_class, out, line, seed=seed, diversity=diversity, refused=bool(refused))
+        told = _draw(name, per_class, folder, line, seed=seed, diversity=diversity, refused=bool(refused))
     line.close()
     say(f"{out}: {told}, each marked as made by a model")
 
@@ -230,19 +263,17 @@ def _opened(model: str, style: str, **place: str) -> tuple[Any, Any]:
     return pipeline, learnt(style, base=pipeline) if style else None
 
 
-def _paint(pipeline: Any, prompts: list[str], out: Path, line: Progress, **how: Any) -> str:
+def _paint(pipeline: Any, prompts: list[str], folder: Folder, line: Progress, **how: Any) -> str:
     from mitate.painted import paint
-    from mitate.sets import write_images
 
     images = paint(pipeline, prompts, **how)
-    write_images(images, out, progress=line)
+    folder.write(images, line)
     return f"{len(images)} images of {len(prompts)} {'prompt' if len(prompts) == 1 else 'prompts'}"
 
 
-def _paint_classes(pipeline: Any, classes: str, out: Path, line: Progress, **how: Any) -> str:
+def _paint_classes(pipeline: Any, classes: str, folder: Folder, line: Progress, **how: Any) -> str:
     from mitate.intake.opening import list_source
     from mitate.painted import paint_classes
-    from mitate.sets import write_images
 
     names = [c.strip() for c in classes.split(",") if c.strip()]
     if len(names) == 1 and (Path(classes).exists() or set(classes) & set("/\\:")):
@@ -250,7 +281,7 @@ def _paint_classes(pipeline: Any, classes: str, out: Path, line: Progress, **how
     if len(names) != len(set(names)) or not names:
         raise SettingError(f"{classes!r} names no classes, or one twice.", fix="give a folder of class folders, or names with commas")
     images = paint_classes(pipeline, names, **how)
-    write_images(images, out, progress=line)
+    folder.write(images, line)
     return f"{len(images)} images, {len(images.classes)} classes"
 
 
@@ -261,11 +292,10 @@ def _is_few_shot(name: str) -> bool:
     return "+" in name and is_shots(name.rpartition("+")[2])
 
 
-def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: int, diversity: float | None, refused: bool) -> str:
+def _draw(name: str, per_class: int | None, folder: Folder, line: Progress, *, seed: int, diversity: float | None, refused: bool) -> str:
     from dataclasses import replace
 
     from mitate.fitted import generate as draw
-    from mitate.sets import write_images
     from mitate.shots import drawn_with, load_adapted
     from mitate.store import Store
 
@@ -276,5 +306,5 @@ def _draw(name: str, per_class: int | None, out: Path, line: Progress, *, seed: 
     if refused or per_class is None:
         raise SettingError(f"{name} draws classes, not prompts.", fix="give --per-class 100, and none of the options for prompts")
     images = draw(generator, per_class=per_class, seed=seed, store=store, progress=line)
-    write_images(replace(images, name=name), out, progress=line)
+    folder.write(replace(images, name=name), line)
     return f"{len(images)} images, {len(images.classes)} classes"

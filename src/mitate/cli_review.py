@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mitate.cli_pictures import FORMATS, Folder
 from mitate.cli_said import say
 from mitate.errors import SettingError
 
@@ -25,22 +26,25 @@ if TYPE_CHECKING:
 @click.option("--audit", type=click.IntRange(min=1), help="Judge, blind, so many images that a filter dropped, shuffled among as many that none did.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the audit's sample.")
 @click.option("--export", "out", type=click.Path(path_type=Path), help="Write the images that stand into this folder, and open no page.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="folder", show_default=True, help="With --export: class folders, or shards.")
+@click.option("--shard", type=click.IntRange(min=1), help="With --export: images of a shard.  [default: 10,000, fewer of large images]")
 @click.option("--reviewed-only", is_flag=True, help="With --export: leave out images that no person judged.")
 @click.option("--agreement", is_flag=True, help="Print who judged how many, how two agree, what the audit found, and open no page.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the page.  [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Only print the address of the page.")
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True, help="Language of the page.")
 def review(
-    fakes: Path, name: str | None, checks: tuple[str, ...], plan: Path | None, audit: int | None, seed: int, out: Path | None, reviewed_only: bool,
-    agreement: bool, port: int, no_browser: bool, lang: str,
+    fakes: Path, name: str | None, checks: tuple[str, ...], plan: Path | None, audit: int | None, seed: int, out: Path | None, form: str,
+    shard: int | None, reviewed_only: bool, agreement: bool, port: int, no_browser: bool, lang: str,
 ) -> None:  # fmt: skip
     """Keep, drop or relabel the images of the folder FAKES by hand, on a page of this machine; every decision goes to FAKES/ledger.jsonl at once."""
-    if reviewed_only and out is None:
-        raise SettingError("--reviewed-only says what is exported.", fix="give --export OUT as well")
+    for given, option in ((reviewed_only, "--reviewed-only"), (form != "folder", "--format"), (shard is not None, "--shard")):
+        if given and out is None:
+            raise SettingError(f"{option} says what is exported.", fix="give --export OUT as well")
     if out is not None and (agreement or audit):
         raise SettingError("--export opens no page and prints no figures.", fix="give one of them at a time")
     if out is not None:
-        _export(fakes, out, reviewed_only)
+        _export(fakes, Folder(out, form, shard), reviewed_only)
     elif agreement:
         _agreement(fakes)
     else:
@@ -83,15 +87,15 @@ def _opened(url: str | None) -> Iterator[None]:
         yield
 
 
-def _export(fakes: Path, out: Path, reviewed_only: bool) -> None:
+def _export(fakes: Path, folder: Folder, reviewed_only: bool) -> None:
     from mitate.curation.export import export
     from mitate.progress import Line
 
     line = Line(1.0, title="export")
-    done = export(fakes, out, reviewed_only=reviewed_only, progress=line)
+    done = export(fakes, folder.out, form=folder.form, shard=folder.shard or 0, reviewed_only=reviewed_only, progress=line)
     line.close()
     told = f"{done.images} images, {done.relabelled} of them relabelled, {done.unseen} that no person judged; left out: {done.dropped} dropped"
-    say(f"{out}: {told}, {done.open} on which people disagree")
+    say(f"{folder.out}: {told}, {done.open} on which people disagree")
 
 
 def _agreement(fakes: Path) -> None:

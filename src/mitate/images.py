@@ -157,11 +157,13 @@ class ImageSet:
 
     def few(self, n: int, *, seed: int) -> ImageSet:
         """At most `n` images of each class, chosen by content and `seed`; fewer are always part of more (nested)."""
+        of_class: list[list[int]] = [[] for _ in self.classes]
+        for i, k in enumerate(self.labels):
+            if k >= 0:
+                of_class[k].append(i)
         rows: list[int] = []
-        for k in range(len(self.classes)):
-            mine = [i for i in range(len(self)) if self.labels[i] == k]
-            mine.sort(key=lambda i: (seed_of("few", seed, self.digests[i]), i))
-            rows += mine[:n]
+        for mine in of_class:
+            rows += sorted(mine, key=lambda i: (seed_of("few", seed, self.digests[i]), i))[:n]
         return self.subset(sorted(rows))
 
     def pixels(self, *, size: int, channels: int) -> np.ndarray:

@@ -6,6 +6,7 @@ fakes/                          write_images
   README.md  provenance.json    dataset card; generator, settings, parents
   SHA256SUMS                    `sha256sum -c SHA256SUMS`
 
+What holds for shards (packed) as well is here: that a set appears whole, who may be written, how an image is encoded and what is told of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +44,29 @@ def write_images(images: ImageSet, folder: Path, *, progress: Progress | None = 
     not at all: files are gathered in a hidden neighbour, which a killed write continues. A folder that holds this very set is
     left as it is; one that holds anything else is refused. Real sets are refused too: the mark would be a lie on their images.
     """
-    provenance = images.provenance
-    if provenance is None:
+    made = origin(images)
+    name = _identity(images, made)
+    return appear(Path(folder), name, lambda building: _write_all(images, made, building, name, progress or Silent()))
+
+
+def origin(images: ImageSet) -> Provenance:
+    """Where a set comes from. SettingError for real images, which are never written as synthetic."""
+    if images.provenance is None:
         raise SettingError(f"{images.name!r} holds real images.", fix="write synthetic sets only: every file written here is marked as made by a model")
-    folder = Path(folder)
-    name = _identity(images, provenance)
+    return images.provenance
+
+
+def appear(folder: Path, name: str, write: Callable[[Path], None]) -> Path:
+    """`folder` with the set `name` in it, whole or not at all: `write` fills a hidden neighbour, and goes on where a killed one was.
+
+    A folder that holds this very set is left as it is; one that holds anything else is refused.
+    """
     if _holds(folder, name):
         return folder
     building = folder.with_name(f".{folder.name}.{name[:12]}.partial")
     with disk_errors(folder):
         try:
-            _write_all(images, provenance, building, name, progress or Silent())
+            write(building)
             if folder.is_dir():
                 folder.rmdir()  # empty, as _holds has seen; a rename onto it would fail on Windows
             os.rename(building, folder)
@@ -64,6 +78,32 @@ def write_images(images: ImageSet, folder: Path, *, progress: Progress | None = 
                 raise
             shutil.rmtree(building, ignore_errors=True)
     return folder
+
+
+def facts_of(images: ImageSet, made: Provenance, i: int) -> dict[str, Any]:
+    """What is written of image `i` beside its file."""
+    label = images.labels[i]
+    return {
+        "label": images.classes[label] if label >= 0 else None,
+        "caption": images.captions[i] if images.captions else None,
+        "seed": made.seeds[i] if made.seeds else None,
+        "generator": made.digest,
+        "filters": [],
+    }
+
+
+def encoded(images: ImageSet, made: Provenance, i: int) -> bytes:
+    """Image `i` as a PNG with the mark; the same image of the same set gives the same bytes in a folder and in a shard."""
+    seed = made.seeds[i] if made.seeds else None
+    return codec.encode_png(images.reader.read(i), description=f"synthetic image, {made.generator} {made.digest[:12]}, seed {seed}")
+
+
+def close(building: Path, sums: list[tuple[str, str]], told: tuple[str, ...]) -> None:
+    """Write SHA256SUMS of the files named in `sums` (digest, name) and of `told`, and take away what killed writes left."""
+    sums = [*sums, *((file_digest(building / file), file) for file in told)]
+    write_text(building / SUMS, "".join(f"{value}  {file}\n" for value, file in sums))
+    for left in building.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def folder_names(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -131,41 +171,29 @@ def _is_whole(folder: Path, file: str, expected: str) -> bool:
         return False
 
 
-def _write_all(images: ImageSet, provenance: Provenance, building: Path, name: str, progress: Progress) -> None:
+def _write_all(images: ImageSet, made: Provenance, building: Path, name: str, progress: Progress) -> None:
     folders = folder_names(images.classes)
     for k in {*images.labels}:
         (building / (folders[k] if k >= 0 else UNLABELLED)).mkdir(parents=True, exist_ok=True)
     building.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = []
+    lines: list[str] = []
     sums: list[tuple[str, str]] = []
     for i, label in enumerate(images.labels):
         file = f"{folders[label] if label >= 0 else UNLABELLED}/{i:06d}.png"
-        seed = provenance.seeds[i] if provenance.seeds else None
-        sums.append((_write_png(images, i, building / file, f"synthetic image, {provenance.generator} {provenance.digest[:12]}, seed {seed}"), file))
-        lines.append({
-            "file_name": file,
-            "label": images.classes[label] if label >= 0 else None,
-            "caption": images.captions[i] if images.captions else None,
-            "seed": seed,
-            "generator": provenance.digest,
-            "filters": [],
-        })  # fmt: skip
+        sums.append((_write_png(encoded(images, made, i), building / file), file))
+        lines.append(json.dumps({"file_name": file, **facts_of(images, made, i)}, ensure_ascii=False) + "\n")
         progress.step(i + 1, len(images), file)
-    write_text(building / "metadata.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(building / "metadata.jsonl", "".join(lines))
     write_text(building / "README.md", dataset_card(images))
     write_json(building / "provenance.json", {
         "identity": name, "images": images.digest, "count": len(images), "counts": images.counts(), "folders": dict(zip(images.classes, folders, strict=True)),
-        "provenance": provenance, "mark": codec.SOURCE_TYPE,
+        "provenance": made, "mark": codec.SOURCE_TYPE,
     })  # fmt: skip
-    sums += [(file_digest(building / file), file) for file in ("README.md", "metadata.jsonl", "provenance.json")]
-    write_text(building / SUMS, "".join(f"{value}  {file}\n" for value, file in sums))
-    for left in building.rglob(".*.tmp"):  # of a killed write
-        left.unlink(missing_ok=True)
+    close(building, sums, ("README.md", "metadata.jsonl", "provenance.json"))
 
 
-def _write_png(images: ImageSet, i: int, path: Path, description: str) -> str:
-    """Write image `i`, or keep the file an earlier, killed write left whole. Returns the digest of its bytes."""
-    data = codec.encode_png(images.reader.read(i), description=description)
+def _write_png(data: bytes, path: Path) -> str:
+    """Write an image, or keep the file an earlier, killed write left whole. Returns the digest of its bytes."""
     try:
         same = path.read_bytes() == data
     except OSError:

@@ -1,7 +1,7 @@
-"""A reviewed set as a new folder: without what was dropped, with the right classes, and still marked as synthetic.
+"""A reviewed set as a new folder or as shards: without what was dropped, with the right classes, and still marked as synthetic.
 
-The folder is what `write_images` writes; `filters` of each line says who let the image through, `source` which file it was. The set that was
-reviewed stays as it is.
+The folder is what `write_images` writes, the shards what `write_shards` does; `filters` of each image says who let it through, `source` which file it was.
+The set that was reviewed stays as it is. Where nobody reviewed a set, all of it stands: so this is also the way from a folder to shards.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from mitate.curation.review import list_set
 from mitate.errors import DataError, SettingError
 from mitate.images import ImageSet, Provenance
 from mitate.intake.opening import look_all, open_images
+from mitate.packed import check_form, write_shards
 from mitate.progress import Progress
 from mitate.sets import SUMS, check_new, write_images
 from mitate.settings import parsed
 from mitate.store import disk_errors, file_digest, write_text
 
+FOLDER = "folder"  # the form of an export that is no shards
 PERSON = "review"  # in `filters`: at least one person looked at it. Names of people stay in the ledger
 
 
@@ -41,8 +43,11 @@ class Exported:
     open: int  # left out because people disagree
 
 
-def export(folder: Path, out: Path, *, reviewed_only: bool = False, progress: Progress | None = None) -> Exported:
-    """Write the images of `folder` that stand into `out`. reviewed_only: leave out those that no person judged.
+def export(
+    folder: Path, out: Path, *, form: str = FOLDER, shard: int = 0, reviewed_only: bool = False, progress: Progress | None = None
+) -> Exported:  # fmt: skip
+    """Write the images of `folder` that stand into `out`. form: "folder", or one of `packed`, with `shard` images each (0: as `write_shards` does);
+    reviewed_only: leave out those that no person judged.
 
     Captions that the filter captions has rewritten are the new ones. What filters alone dropped is left out, too; what people disagree on is left out
     until they agree. The same ledger gives the same folder, and a folder that holds it already is left as it is.
@@ -51,6 +56,8 @@ def export(folder: Path, out: Path, *, reviewed_only: bool = False, progress: Pr
     if out.resolve().is_relative_to(folder.resolve()):
         raise SettingError(f"{out} lies inside the set.", fix="choose a folder outside of it")
     check_new(out)
+    if form != FOLDER:
+        check_form(form, shard)
     listing = list_set(folder)
     looks = look_all(listing)
     images = open_images(listing)
@@ -73,7 +80,12 @@ def export(folder: Path, out: Path, *, reviewed_only: bool = False, progress: Pr
     if captions:
         left = replace(left, captions=tuple(captions.get(name, text) for name, text in zip(left.names, left.captions or ("",) * len(left), strict=True)))
     passed = [_passed(said.of(images.names[i])) for i in stand]
-    _place(left, [images.names[i] for i in stand], passed, out, progress)
+    sources = [images.names[i] for i in stand]
+    if form == FOLDER:
+        _place(left, sources, passed, out, progress)
+    else:
+        facts = [{"filters": p, "source": s} for s, p in zip(sources, passed, strict=True)]
+        write_shards(left, out, form=form, shard=shard, told=facts, progress=progress)
     return Exported(out, len(left), **told)
 
 

@@ -69,6 +69,7 @@ def list_arrays(arrays: Mapping[str, Any], *, name: str = "arrays") -> Listing:
             raise DataError(f"{x} holds {len(block)} images but {y} is {list(labels.shape)}.", fix="give one label an image")
         if labels.dtype.kind not in "iuUb":
             raise DataError(f"{y} is {labels.dtype}.", fix="give whole numbers from 0, or text")
+        _check_letters(labels, y)
         name_of_groups = "groups" if split == "all" else f"groups_{split}"
         groups = _column(arrays[name_of_groups], name_of_groups) if arrays.get(name_of_groups) is not None else None
         if groups is not None and len(groups) != len(block):
@@ -129,7 +130,16 @@ def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
 def _column(values: Any, name: str) -> Any:
     if np.ndim(values) != 1:
         raise DataError(f"{name} is {list(np.shape(values))}.", fix="give one value an image, or of classes one name each")
+    _check_letters(np.asarray(values), name)
     return values
+
+
+def _check_letters(values: np.ndarray, name: str) -> None:
+    """DataError for text with what is no letter of Unicode: NumPy reads it, and Python fails on it, sooner or later."""
+    if values.dtype.kind == "U" and values.size and values.dtype.itemsize:
+        points = np.ascontiguousarray(values).view(f"{values.dtype.byteorder}u4")
+        if ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any():
+            raise DataError(f"{name} holds text that is none.", fix="save it again with plain text: numpy.asarray(..., dtype=str)")
 
 
 def _uint8(x: np.ndarray, name: str) -> np.ndarray:

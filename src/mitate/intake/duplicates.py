@@ -54,7 +54,7 @@ GLOBAL_RATIO = 0.02  # of the median spacing, so that a burst of more than 8 cop
 LARGEST = 0.06  # share of variance; above this no pair is called a copy, however lonely both images are
 HOPE = 6.0  # a candidate whose first-order residual is within so many bounds is registered in full
 FLAT = 3.0  # grey levels of standard deviation; a flatter image has nothing to compare
-BLOCK = 1024
+BLOCK, COLUMNS = 1024, 65_536  # images that are compared at once, and with how many others: they set the memory
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def near_duplicates(thumbs: np.ndarray, sides: np.ndarray | None = None) -> list
     """Pairs of copies among thumbnails, best first.
 
     thumbs: uint8 [n, 32, 32]. sides: the smaller side of each original in pixels; a small copy of a small image is compared at
-    the coarser of the two. Needs memory for n x 1,024 floats and a block of 1,024 x n, never n x n.
+    the coarser of the two. Needs memory for 2 kB an image and a block of 1,024 x 65,536 floats, and time for n x n x 256 multiplications.
     """
-    rows = np.flatnonzero(thumbs.std(axis=(1, 2)) >= FLAT)
+    rows = _detailed(thumbs)
     if len(rows) < 2:
         return []
-    images = thumbs[rows].astype(np.float32)
+    images = thumbs[rows]
     sides = np.full(len(rows), SIDE) if sides is None else np.asarray(sides)[rows]
     near = _neighbours(images, images, min(NEIGHBOURS, len(rows) - 1), itself=True)
     forward = _forward(images, sides, images, sides, near)
@@ -96,7 +96,7 @@ def near_duplicates(thumbs: np.ndarray, sides: np.ndarray | None = None) -> list
     bound = np.minimum(LARGEST, np.maximum(RATIO * local, GLOBAL_RATIO * typical))
     for i, slot in zip(*np.nonzero(forward <= HOPE * bound), strict=True):
         j = int(near[i, slot])
-        residual = _both_ways(images[i], int(sides[i]), images[j], int(sides[j]), float(bound[i, slot]))
+        residual = _both_ways(_float(images[i]), int(sides[i]), _float(images[j]), int(sides[j]), float(bound[i, slot]))
         if residual <= bound[i, slot]:
             a, b = sorted((int(rows[i]), int(rows[j])))
             pairs[a, b] = Pair(a, b, residual, float(local[i, slot]))
@@ -109,10 +109,10 @@ def near_copies(outside: np.ndarray, held: np.ndarray, outside_sides: np.ndarray
     outside, held: uint8 [n, 32, 32] and [m, 32, 32]; sides as in `near_duplicates`. The spacing is that of the held images among
     themselves, so that a burst of copies cannot narrow it, however many there are. Fewer than 3 held images have no spacing: none.
     """
-    rows, kept = (np.flatnonzero(t.std(axis=(1, 2)) >= FLAT) for t in (outside, held))
+    rows, kept = _detailed(outside), _detailed(held)
     if len(rows) == 0 or len(kept) < 3:
         return []
-    ours, theirs = outside[rows].astype(np.float32), held[kept].astype(np.float32)
+    ours, theirs = outside[rows], held[kept]
     our_sides = np.full(len(rows), SIDE) if outside_sides is None else np.asarray(outside_sides)[rows]
     their_sides = np.full(len(kept), SIDE) if held_sides is None else np.asarray(held_sides)[kept]
     among = _neighbours(theirs, theirs, max(2, min(NEIGHBOURS, len(kept) // HELD_A_NEIGHBOUR)), itself=True)
@@ -123,7 +123,7 @@ def near_copies(outside: np.ndarray, held: np.ndarray, outside_sides: np.ndarray
     pairs = []
     for i, slot in zip(*np.nonzero(forward <= HOPE * bound[near]), strict=True):
         j = int(near[i, slot])
-        residual = _both_ways(ours[i], int(our_sides[i]), theirs[j], int(their_sides[j]), float(bound[j]))
+        residual = _both_ways(_float(ours[i]), int(our_sides[i]), _float(theirs[j]), int(their_sides[j]), float(bound[j]))
         if residual <= bound[j]:
             pairs.append(Pair(int(rows[i]), int(kept[j]), residual, float(spacing[j])))
     return sorted(pairs, key=lambda p: (p.residual / p.spacing, p.a, p.b))
@@ -140,17 +140,26 @@ def _both_ways(one: np.ndarray, side: int, other: np.ndarray, other_side: int, b
 
 def _forward(images: np.ndarray, sides: np.ndarray, others: np.ndarray, other_sides: np.ndarray, near: np.ndarray) -> np.ndarray:
     """float64 [n, k]: the share of each neighbour among `others` that the image cannot explain."""
-    unit = _unit(others.reshape(len(others), -1))
     forward = np.empty(near.shape, dtype=np.float64)
     for start in range(0, len(images), BLOCK // 2):
         block = slice(start, start + BLOCK // 2)
-        forward[block] = 1 - (np.matmul(unit[near[block]], _basis(images[block])) ** 2).sum(axis=2)
+        unit = _unit(_float(others[near[block]]).reshape(-1, SIDE * SIDE)).reshape(*near[block].shape, -1)
+        forward[block] = 1 - (np.matmul(unit, _basis(_float(images[block]))) ** 2).sum(axis=2)
     # where two originals differ in size and one is under 32 pixels, compare both at the smaller size
     small = np.minimum(other_sides[near], sides[:, None])
     for i, slot in zip(*np.nonzero((other_sides[near] != sides[:, None]) & (small < SIDE)), strict=True):
         side = int(small[i, slot])
-        forward[i, slot] = _residual(_at(others[near[i, slot]], side), _at(images[i], side))
+        forward[i, slot] = _residual(_at(_float(others[near[i, slot]]), side), _at(_float(images[i]), side))
     return forward
+
+
+def _detailed(thumbs: np.ndarray) -> np.ndarray:
+    """Rows of thumbnails that are not flat, int64."""
+    return np.flatnonzero(np.concatenate([thumbs[i : i + BLOCK].std(axis=(1, 2)) for i in range(0, len(thumbs), BLOCK)] or [np.empty(0)]) >= FLAT)
+
+
+def _float(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32)
 
 
 def _unit(flat: np.ndarray) -> np.ndarray:
@@ -159,15 +168,32 @@ def _unit(flat: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(images: np.ndarray, others: np.ndarray, k: int, *, itself: bool = False) -> np.ndarray:
-    """The k of `others` most correlated with each image at 16 x 16, int64 [n, k]; blocked. itself: `others` are the images."""
-    unit, there = (_unit(i.reshape(len(i), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(i), -1)) for i in (images, others))
+    """The k of `others` most correlated with each image at 16 x 16, int64 [n, k], in no order; blocked. itself: `others` are the images."""
+    ours = _coarse(images)
+    theirs = ours if itself else _coarse(others)
     near = np.empty((len(images), k), dtype=np.int64)
     for start in range(0, len(images), BLOCK):
-        block = unit[start : start + BLOCK] @ there.T
-        if itself:
-            block[np.arange(len(block)), np.arange(start, start + len(block))] = -2
-        near[start : start + BLOCK] = _largest(block, k)
+        unit = ours[start : start + BLOCK]
+        best: list[tuple[np.ndarray, np.ndarray]] = []
+        for first in range(0, len(theirs), COLUMNS):
+            block = unit @ theirs[first : first + COLUMNS].T
+            if itself:
+                mine = np.arange(max(start, first), max(start, first, min(start + len(unit), first + block.shape[1])))
+                block[mine - start, mine - first] = -2
+            found = _largest(block, min(k, block.shape[1]))
+            best.append((np.take_along_axis(block, found, axis=1), found + first))
+        likeness, found = (np.concatenate(parts, axis=1) for parts in zip(*best, strict=True))
+        near[start : start + BLOCK] = found if found.shape[1] == k else np.take_along_axis(found, _largest(likeness, k), axis=1)
     return near
+
+
+def _coarse(images: np.ndarray) -> np.ndarray:
+    """Unit vectors of images at 16 x 16, float32 [n, 256]."""
+    out = np.empty((len(images), (SIDE // 2) ** 2), dtype=np.float32)
+    for start in range(0, len(images), BLOCK):
+        some = _float(images[start : start + BLOCK])
+        out[start : start + BLOCK] = _unit(some.reshape(len(some), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(some), -1))
+    return out
 
 
 def _largest(block: np.ndarray, k: int, width: int = 64) -> np.ndarray:

@@ -36,6 +36,10 @@ COLUMNS = {
 }
 
 
+class SourceError(DataError):
+    """A file that holds many images is damaged, or is not what was listed any more: it tells nothing of one image, but of all of them."""
+
+
 @runtime_checkable
 class BlobReader(Protocol):
     """A reader whose images are encoded bytes."""
@@ -45,7 +49,7 @@ class BlobReader(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """Where an image's bytes lie and when they last changed: the same stamp means the same pixels."""
 
@@ -54,7 +58,7 @@ class Stamp:
     mtime_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What is known of one image. `name` is unique in its listing."""
 
@@ -123,6 +127,17 @@ class Readers:
     def read(self, i: int) -> np.ndarray:
         reader, row = self.place(i)
         return reader.read(row)
+
+
+def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
+    """SourceError where a file is another one than when it was listed with this size and time."""
+    try:
+        stat = path.stat()
+        same = (stat.st_size, stat.st_mtime_ns) == (size, mtime_ns)
+    except OSError:
+        same = False
+    if not same:
+        raise SourceError(f"{shown(path.name)} has changed while it was being read.", fix="wait until nobody writes to it, and run the same command again")
 
 
 def fields(values: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> dict[str, str]:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +19,17 @@ import numpy as np
 
 from mitate.errors import DataError, StoreError
 from mitate.intake.duplicates import SIDE, Pair, near_copies, near_duplicates, thumbnail
-from mitate.intake.listing import Listing, Stamp
+from mitate.intake.listing import Listing, SourceError, Stamp
 from mitate.intake.tracing import Copy, copies
 from mitate.progress import Progress, Silent
-from mitate.store import Store, write_text
+from mitate.store import Store, sweep, write_text
 
 VERSION = 2  # raise it when decoding, marks or thumbnails change
 RULE = 2  # raise it when the rule of near-duplicates changes
 TRACING = 1  # raise it when the rule of changed copies (tracing) changes
 WORTH_KEEPING = 2000  # images; below this comparing takes under a second
 WORTH_TRACING = 200  # images; tracing takes a few milliseconds each
-LARGEST = 200_000_000  # bytes, about 130,000 images; above this the memory starts afresh
+LARGEST = 1_000_000_000  # bytes, about 650,000 images; a larger memory forgets all images but those that are looked at, however many these are
 BATCH = 1000  # images remembered at a time, so that a killed look need not begin again
 
 
@@ -47,7 +47,9 @@ class Look:
 def look(listing: Listing, *, store: Store | None = None, progress: Progress | None = None) -> tuple[list[Look | None], list[tuple[int, DataError]]]:
     """A Look of each row, None where it could not be decoded, and the (row, error) of those."""
     path = (store or Store.find()).root / "seen.jsonl"
-    known = _recall(path, {row.stamp for row in listing.rows if row.stamp})
+    wanted = {row.stamp for row in listing.rows if row.stamp}
+    known = _recall(path, wanted)
+    room = False
     looks: list[Look | None] = []
     broken: list[tuple[int, DataError]] = []
     fresh: list[tuple[Stamp, Look]] = []
@@ -57,6 +59,8 @@ def look(listing: Listing, *, store: Store | None = None, progress: Progress | N
         if found is None:
             try:
                 picture = listing.picture(i)
+            except SourceError:  # says nothing of this image alone
+                raise
             except DataError as wrong:
                 broken.append((i, wrong))
                 looks.append(None)
@@ -66,11 +70,14 @@ def look(listing: Listing, *, store: Store | None = None, progress: Progress | N
             if row.stamp:
                 fresh.append((row.stamp, found))
             if len(fresh) == BATCH:
+                room = room or _make_room(path, wanted)
                 _remember(path, fresh)
                 fresh = []
         looks.append(found)
         told.step(i + 1, len(listing.rows), "reading")
-    _remember(path, fresh)
+    if fresh:
+        room = room or _make_room(path, wanted)
+        _remember(path, fresh)
     return looks, broken
 
 
@@ -133,32 +140,52 @@ def _place(what: str, arrays: Sequence[np.ndarray], store: Store | None) -> Path
     """Where the answer about these arrays is remembered."""
     name = hashlib.sha256(f"{VERSION}\0{RULE}\0{what}\0".encode())
     for array in arrays:
-        name.update(f"{array.shape}\0".encode() + array.tobytes())
+        name.update(f"{array.shape}\0".encode())
+        name.update(np.ascontiguousarray(array).data)
     return (store or Store.find()).root / "near" / f"{name.hexdigest()[:32]}.json"
 
 
 def _recall(path: Path, wanted: set[Stamp]) -> dict[Stamp, Look]:
-    if not wanted:
-        return {}
     known: dict[Stamp, Look] = {}
+    with contextlib.suppress(OSError):
+        for _, stamp, look in _lines(path, wanted):
+            known[stamp] = look
+    return known
+
+
+def _lines(path: Path, wanted: set[Stamp]) -> Iterator[tuple[bytes, Stamp, Look]]:
+    """What is remembered of the images that are wanted, line by line."""
+    if not wanted:
+        return
     head = os.path.commonprefix([s.place for s in wanted])
     start = json.dumps([VERSION, head])[:-2].encode()  # lines of other folders are not even parsed
-    try:
-        with open(path, "rb") as lines:
-            for line in lines:
-                if not line.startswith(start):
-                    continue
-                try:
-                    _, place, size, mtime_ns, digest, mark, signed, (h, w, c), thumb = json.loads(line)
-                    stamp = Stamp(place, size, mtime_ns)
-                    raw = base64.b64decode(thumb, validate=True)
-                    if stamp in wanted and len(raw) == SIDE * SIDE and len(digest) == 32:
-                        known[stamp] = Look(digest, mark, (int(h), int(w), int(c)), raw, bool(signed))
-                except (ValueError, TypeError):
-                    continue
-    except OSError:
-        return {}
-    return known
+    with open(path, "rb") as lines:
+        for line in lines:
+            if not line.startswith(start):
+                continue
+            try:
+                _, place, size, mtime_ns, digest, mark, signed, (h, w, c), thumb = json.loads(line)
+                stamp = Stamp(place, size, mtime_ns)
+                raw = base64.b64decode(thumb, validate=True)
+                if stamp in wanted and len(raw) == SIDE * SIDE and len(digest) == 32:
+                    yield line, stamp, Look(digest, mark, (int(h), int(w), int(c)), raw, bool(signed))
+            except (ValueError, TypeError):
+                continue
+
+
+def _make_room(path: Path, wanted: set[Stamp]) -> bool:
+    """Forget other images where the memory has become too large. What another process remembers meanwhile may be lost: it is only a memory."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > LARGEST:
+            sweep(path)
+            fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            try:
+                with open(fresh, "wb") as out:
+                    out.writelines(line for line, _, _ in _lines(path, wanted))
+                os.replace(fresh, path)
+            finally:
+                fresh.unlink(missing_ok=True)
+    return True
 
 
 def _remember(path: Path, fresh: list[tuple[Stamp, Look]]) -> None:
@@ -171,8 +198,6 @@ def _remember(path: Path, fresh: list[tuple[Stamp, Look]]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > LARGEST:
-            path.unlink()
         with open(path, "ab") as out:
             out.write(("\n" + "\n".join(lines) + "\n").encode())  # the first newline ends a line that a kill left half written
     except OSError:

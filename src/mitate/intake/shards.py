@@ -9,15 +9,17 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from mitate import codec
 from mitate.errors import DataError
-from mitate.images import Reader
-from mitate.intake.listing import Listing, Row, Stamp, fields, said_split, shown, split_of_file
+from mitate.intake.listing import Listing, Row, Stamp, check_unchanged, fields, said_split, shown, split_of_file
 from mitate.runtime import memory
 from mitate.settings import parsed
 
@@ -41,21 +43,23 @@ class Blobs:
         return codec.decode(self.blobs[i]).pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ShardReader:
-    """Encoded images inside uncompressed tar files: (file, offset, bytes) each."""
+    """Encoded images inside uncompressed tar files. places: int64 [n, 3], file, offset and bytes of each; stats: size and mtime_ns of each file then."""
 
     files: tuple[Path, ...]
-    places: tuple[tuple[int, int, int], ...]
+    stats: tuple[tuple[int, int], ...]
+    places: np.ndarray
 
     def blob(self, i: int) -> bytes:
-        file, offset, size = self.places[i]
-        with open(self.files[file], "rb") as data:
+        number, offset, size = map(int, self.places[i])
+        check_unchanged(self.files[number], *self.stats[number])
+        with open(self.files[number], "rb") as data:
             data.seek(offset)
             return data.read(size)
 
     def read(self, i: int) -> Any:
-        return codec.decode(self.blob(i), name=f"{self.files[self.places[i][0]].name} image {i}").pixels
+        return codec.decode(self.blob(i), name=f"{self.files[int(self.places[i, 0])].name} image {i}").pixels
 
 
 def list_shards(files: Sequence[Path], *, name: str, root: Path | None = None) -> Listing:
@@ -64,25 +68,31 @@ def list_shards(files: Sequence[Path], *, name: str, root: Path | None = None) -
     Where it gives none, a `split` in an image's .json does.
     """
     rows: list[Row] = []
-    places: list[tuple[int, int, int]] = []
+    places = array("q")
     blobs: list[bytes] = []
+    stats: list[tuple[int, int]] = []
     packed = any(_is_packed(f) for f in files)
     several = len(files) > 1
     for number, file in enumerate(files):
-        stat = file.stat()
+        stat, whole = file.stat(), file.resolve()
+        stats.append((stat.st_size, stat.st_mtime_ns))
         inside = file.relative_to(root).as_posix() if root else file.name
         split = split_of_file(file, root) if root else "all"
         for key, image, said in _samples(file, keep=packed):
             where = f"{inside}/{key}" if several else key
             more = {k: said.get(k) for k in ("label", "group", "caption", "licence", "consent")}
-            stamp = Stamp(f"{file.resolve()}#{key}", stat.st_size, stat.st_mtime_ns)
+            stamp = Stamp(f"{whole}#{key}", stat.st_size, stat.st_mtime_ns)
             mine = said_split(said["split"], where) if "split" in said and split == "all" else split
             rows.append(Row(name=where, split=mine, stamp=stamp, **more))
-            places.append((number, image.offset, image.size))
-            blobs.append(image.data)
+            places.extend((number, image.offset, image.size))
+            if packed:
+                blobs.append(image.data)
+        check_unchanged(file, *stats[-1])
     if not rows:
         raise DataError(f"{name} holds no images.", fix="give tar shards with members like 0001.jpg and 0001.cls")
-    reader: Reader = Blobs(blobs) if packed else ShardReader(tuple(f.resolve() for f in files), tuple(places))
+    if packed:
+        return Listing(name, tuple(rows), Blobs(blobs))
+    reader = ShardReader(tuple(f.resolve() for f in files), tuple(stats), np.array(places, dtype=np.int64).reshape(-1, 3))
     return Listing(name, tuple(rows), reader)
 
 

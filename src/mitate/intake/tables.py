@@ -1,63 +1,42 @@
 """Tables of images: Hugging Face `datasets` saved to disk, parquet and arrow files, and data sets on the hub (`hf:owner/name`).
 
 A table has a column of images (bytes, or {bytes, path}) and one of labels; class names are read from the schema that the
-`datasets` package writes. Local files are read with pyarrow alone; only the hub needs `datasets` and a network.
+`datasets` package writes. Local files are read with pyarrow alone; only the hub needs `datasets` and a network. Listing reads columns of facts and no
+image; images are read part by part when they are asked for (parts, cells), so tables may be larger than memory.
 """
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mitate import codec
 from mitate.errors import DataError, MissingExtra
+from mitate.intake.cells import HELD, TableReader
 from mitate.intake.listing import COLUMNS, Listing, Row, Stamp, fields, label_name, said_split, shown, split_name
+from mitate.intake.parts import PARQUET, Part, Table, TableFile, pyarrow, reading
 from mitate.settings import parsed
 
-SUFFIXES = (".parquet", ".arrow")
+SUFFIXES = (PARQUET, ".arrow")
 MOST_ROWS = 50_000_000
-
-
-@dataclass(frozen=True)
-class TableReader:
-    """Encoded images in a column of local files: (file, row) each. A row may name a file instead, below `beside` only."""
-
-    files: tuple[Path, ...]
-    column: str
-    places: tuple[tuple[int, int], ...]
-    beside: Path | None = None
-
-    def blob(self, i: int) -> bytes:
-        file, row = self.places[i]
-        cell = _column(self.files[file], self.column)[row].as_py()
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not data:
-            path = cell.get("path") if isinstance(cell, dict) else None
-            if path and self.beside and Path(path).resolve().is_relative_to(self.beside.resolve()):
-                return Path(path).read_bytes()
-            raise DataError(f"Row {row} of {self.files[file].name} has no image bytes (path {path!r}).", fix="write the table again with the images embedded")
-        return bytes(data)
-
-    def read(self, i: int) -> Any:
-        file, row = self.places[i]
-        return codec.decode(self.blob(i), name=f"{self.files[file].name} row {row}").pixels
+KNOWN = frozenset(spelling for spellings in COLUMNS.values() for spelling in spellings)
 
 
 def list_tables(files: Sequence[tuple[Path, str]], *, name: str, beside: Path | None = None) -> Listing:
-    """The images of parquet or arrow files, each with the split it belongs to ("all": none)."""
+    """The images of parquet or arrow files, each with the split it belongs to ("all": none). Images are not read, other columns row by row."""
     rows: list[Row] = []
-    places: list[tuple[int, int]] = []
+    opened: list[TableFile] = []
+    parts: list[tuple[int, Part]] = []
     classes: tuple[str, ...] | None = None
     column = ""
     counts: dict[str, int] = {}
     for number, (file, split) in enumerate(files):
-        table = _table(file)
-        features = _features(table.schema)
-        image, label = _image_column(table.schema, features, file), _label_column(table.schema, features)
+        table = Table(TableFile.of(file), most_rows=MOST_ROWS)
+        with reading(file):  # names of columns are told by the file, too
+            features = _features(table.schema)
+            image, label = _image_column(table.schema, features, file), _label_column(table.schema, features)
+            told = [c for c in table.schema.names if c != image and (c == label or c.lower() in KNOWN)]
         if column and image != column:
             raise DataError(f"{file.name} keeps its images in {image!r}, the files before it in {column!r}.", fix="give tables of one schema")
         column = image
@@ -66,10 +45,7 @@ def list_tables(files: Sequence[tuple[Path, str]], *, name: str, beside: Path | 
         if classes is not None and mine is not None and mine != classes:
             raise DataError(f"{file.name} names other classes than the files before it.", fix="give tables of one schema")
         classes = classes or mine
-        known = {spelling for spellings in COLUMNS.values() for spelling in spellings}
-        others = table.select([c for c in table.column_names if c != image and (c == label or c.lower() in known)]).to_pylist()
-        stat = file.stat()
-        for row, values in enumerate(others if others else [{}] * table.num_rows):
+        for row, values in enumerate(_facts(table, told, image)):
             said = fields({k: v for k, v in values.items() if k != label}, classes)
             value = values.get(label) if label else None
             part = said_split(said["split"], f"{file.name} row {row}") if "split" in said and split == "all" else split
@@ -80,14 +56,29 @@ def list_tables(files: Sequence[tuple[Path, str]], *, name: str, beside: Path | 
                     name=f"{part}/{index}" if part != "all" else str(index),
                     label=None if value is None else label_name(value, classes),
                     split=part,
-                    stamp=Stamp(f"{file.resolve()}#{column}#{row}", stat.st_size, stat.st_mtime_ns),
+                    stamp=Stamp(f"{table.file.path}#{column}#{row}", table.file.size, table.file.mtime_ns),
                     **{k: said.get(k) for k in ("group", "caption", "licence", "consent")},
                 )
             )
-            places.append((number, row))
+        opened.append(table.file)
+        parts += [(number, part) for part in table.parts]
     if not rows:
         raise DataError(f"{name} holds no rows.", fix="give a table with at least 5 images of each class")
-    return Listing(name, tuple(rows), TableReader(tuple(f.resolve() for f, _ in files), column, tuple(places), beside), classes=classes)
+    return Listing(name, tuple(rows), TableReader(tuple(opened), column, tuple(parts), beside), classes=classes, notes=tuple(_notes(opened, parts)))
+
+
+def _facts(table: Table, columns: Sequence[str], image: str) -> Iterator[dict[str, Any]]:
+    """What each row says beside its image."""
+    for batch in table.facts(columns, image):
+        for row in range(batch.rows):
+            yield {column: values[row] for column, values in batch.columns.items()}
+
+
+def _notes(files: Sequence[TableFile], parts: Sequence[tuple[int, Part]]) -> Iterator[tuple[str, str, str]]:
+    number, largest = max(parts, key=lambda one: one[1].size)
+    if largest.size > HELD:
+        what = f"{shown(files[number].path.name)} has {largest.size / 1e9:.1f} GB of images in one row group: read in order it is as fast as any, else slow."
+        yield "row group", what, "write it with row groups of about 100 images (row_group_size=100)"
 
 
 def list_saved(folder: Path) -> Listing:
@@ -130,52 +121,6 @@ def list_hub(name: str) -> Listing:
     return list_tables(files, name=repo.rpartition("/")[2], beside=Path(datasets.config.HF_CACHE_HOME))
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as wrong:
-        raise MissingExtra.of("pyarrow", "hf", "Reading parquet and arrow files") from wrong
-    return pyarrow
-
-
-@functools.lru_cache(maxsize=64)
-def _cached_table(path: Path, size: int, mtime_ns: int) -> Any:
-    pa = _pyarrow()
-    try:
-        table = _opened(pa, path)
-        table.validate(full=True)  # offsets of a damaged file lead out of it, and end the process when they are followed
-        return table
-    except (OSError, MemoryError, OverflowError, UnicodeError, pa.ArrowException) as wrong:
-        first = (str(wrong).splitlines() or [""])[0]
-        raise DataError(f"{path.name} cannot be read as a table ({shown(first, 120)}).", fix="write or download it again") from wrong
-
-
-def _opened(pa: Any, path: Path) -> Any:
-    if path.suffix == ".parquet":
-        with pa.parquet.ParquetFile(path) as file:
-            rows = file.metadata.num_rows
-            if rows > MOST_ROWS:  # a few bytes can stand for any number of them
-                raise DataError(f"{path.name} has {rows:,} rows.", fix=f"give tables of at most {MOST_ROWS:,} images")
-        return pa.parquet.read_table(path)
-    try:
-        return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-    except pa.ArrowInvalid:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def _table(path: Path) -> Any:
-    try:
-        stat = path.stat()
-    except OSError as wrong:
-        raise DataError(f"{path} cannot be read ({wrong.strerror}).", fix="check the path") from wrong
-    return _cached_table(path, stat.st_size, stat.st_mtime_ns)
-
-
-def _column(path: Path, column: str) -> Any:
-    return _table(path).column(column)
-
-
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """What the `datasets` package wrote about each column, or nothing."""
     try:
@@ -186,7 +131,7 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
 
 
 def _image_column(schema: Any, features: dict[str, dict[str, Any]], file: Path) -> str:
-    pa = _pyarrow()
+    pa = pyarrow()
     types = {field.name: field.type for field in schema}
     declared = [c for c in types if features.get(c, {}).get("_type") == "Image"]
     structs = [c for c, t in types.items() if pa.types.is_struct(t) and {"bytes", "path"} <= {t.field(i).name for i in range(t.num_fields)}]

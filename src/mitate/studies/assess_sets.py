@@ -52,7 +52,7 @@ def open_sets(fakes: Source, *, real: Source, held_out: Source | None, foreign: 
             if len(shared) == len(held):
                 raise DataError("Every held-out image is one of the real ones.", fix="hold out images that the generator has not seen")
             findings.append(f"{len(shared)} held-out images are also among the real ones ({held.names[shared[0]]}, ...); they were left out")
-            held = held.subset([i for i in range(len(held)) if i not in set(shared)])
+            held = held.subset(np.setdiff1d(np.arange(len(held)), shared))
     made, generator = _synthetic(fakes, seen, held, per_class=per_class or DRAWN, seed=seed, store=store)
     if held is not None and (stolen := len(set(made.digests) & set(held.digests))):
         raise DataError(f"{stolen} of the synthetic images are held-out images: the generator has seen them.", fix="hold out images that it has not seen")

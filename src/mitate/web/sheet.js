@@ -1,6 +1,7 @@
 // The contact sheet: only the rows in sight exist, so fifty thousand pictures scroll as fifty do.
 
 const GAP = 12, CAPTION = 30, EDGE = 20, SPARE = 2; // pixels, pixels, pixels, rows
+const TALLEST = 15e6; // pixels; browsers cut a field off at 16.7 million or more
 const SETTLE = 90; // milliseconds without scrolling before pictures are asked for while the sheet flies
 
 export class Sheet {
@@ -30,8 +31,12 @@ export class Sheet {
     if (width <= 0) return;
     const top = this.columns ? Math.floor(Math.max(0, this.box.scrollTop - EDGE) / this.high) * this.columns : 0;
     this.columns = Math.max(2, Math.floor((width + GAP) / (this.size + GAP)));
-    this.wide = (width - GAP * (this.columns - 1)) / this.columns;
-    this.high = this.wide + CAPTION + GAP;
+    const measure = () => {
+      this.wide = (width - GAP * (this.columns - 1)) / this.columns;
+      this.high = this.wide + CAPTION + GAP;
+    };
+    measure();
+    for (; Math.ceil(this.list.length / this.columns) * this.high > TALLEST && this.wide > 2 * GAP; measure()) this.columns++;
     this.field.style.height = `${Math.ceil(this.list.length / this.columns) * this.high + 2 * EDGE}px`;
     this.box.scrollTop = Math.floor(top / this.columns) * this.high + (top ? EDGE : 0);
     this.clear();
