@@ -1,4 +1,7 @@
-"""The doors through which files from outside come in, each with a small valid file and what reads it: for benchmarks/fuzz_readers.py."""
+"""The doors through which people bring files, each with a small valid file and what reads it: pictures, sets, tables, shards, settings, texts, decisions.
+
+For benchmarks/fuzz_readers.py and tests/test_corpus.py; models are in fuzz_models.py, what mitate wrote itself and reads again in fuzz_records.py.
+"""
 
 from __future__ import annotations
 
@@ -193,21 +196,46 @@ def _costs(folder: Path) -> tuple[Path, Read]:
     return file, lambda: parse(str(file), ("a", "b"))
 
 
-def _prompts(folder: Path) -> tuple[Path, Read]:
-    from mitate.prompts.pool import read_prompts
+def _prompts(name: str, text: str) -> Place:
+    """Prompts as `generate --prompts`, `--blocked` and `merge --search FILE` read them, the last with a judge that must know each."""
 
-    (file := folder / "x.jsonl").write_text('{"text": "two red cups", "skill": "counting", "round": 1}\n{"text": "a dog"}\n')
-    return file, lambda: read_prompts(file)
-
-
-def _pool(name: str, form: str) -> Place:
     def make(folder: Path) -> tuple[Path, Read]:
-        from mitate.prompts.pool import write_prompts
+        from mitate.curation.judges import judge_of
+        from mitate.prompts.pool import read_prompts
 
-        write_prompts("counting", 8, out=folder / "x.jsonl", source="grammar")
-        return folder / name, lambda: write_prompts("counting", 9, out=folder / "x.jsonl", source="grammar")
+        (file := folder / name).write_text(text)
 
-    return Place(make, form)
+        def read() -> None:
+            read_prompts(file, what="blocked words")
+            judge_of("oracle").check(read_prompts(file))
+
+        return file, read
+
+    return Place(make, "lines" if name.endswith(".jsonl") else "words")
+
+
+def _plan_of_skills(folder: Path) -> tuple[Path, Read]:
+    from mitate.cli_asked import skills_asked
+
+    (file := folder / "x.toml").write_text(
+        'skills = ["counting", "mine"]\nprompts = 6\nkeep = "best:0.5"\nmerges = ["mean"]\ncontrols = ["pooled"]\nchooser = "vqa:blip"\n'
+        '[prompt_files]\nmine = "a.jsonl"\n[tested_files]\nmine = "b.jsonl"\n'
+    )
+    return file, lambda: skills_asked(file, {"names": None})
+
+
+def _prompts_of_skills(folder: Path) -> tuple[Path, Read]:
+    from mitate.studies.skills_planning import Skills, lessons, questions_known, questions_of, search_prompts
+
+    for name, colours in (("a", ("red", "blue", "green", "white")), ("b", ("black", "grey"))):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": f"a {colour} star"}) + "\n" for colour in colours))
+    files: dict[str, Any] = {"prompt_files": {"mine": str(folder / "a.jsonl")}, "tested_files": {"mine": str(folder / "b.jsonl")}}
+    asked = Skills(skills=("mine", "single"), prompts=2, tested=2, searched=1, controls=(), merges=("searched",), chooser="vqa:blip", judge="vqa:blip", **files)
+
+    def read() -> None:
+        lessons(asked, "mine", 0), questions_of(asked, "mine"), questions_known(asked), search_prompts(asked, 0)
+
+    return folder / "a.jsonl", read
 
 
 def _questions(folder: Path) -> tuple[Path, Read]:
@@ -228,8 +256,8 @@ def _descriptions(folder: Path) -> tuple[Path, Read]:
 
 
 def _chat(folder: Path) -> tuple[Path, Read]:
+    from mitate.prompts.asking import read_lines
     from mitate.prompts.chat import _content
-    from mitate.prompts.sources import read_lines
 
     (file := folder / "x.json").write_text(json.dumps({"choices": [{"message": {"content": "1. a cup\n2. a dog"}}], "usage": {"prompt_tokens": 3}}))
 
@@ -241,255 +269,41 @@ def _chat(folder: Path) -> tuple[Path, Read]:
     return file, read
 
 
-def _lora(folder: Path) -> tuple[Path, Read]:
-    from safetensors.numpy import save_file
-
-    from mitate.generators.updates import Updates
-
-    ones = np.ones((2, 4), np.float32)
-    told = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 4, "unet.r": 2, "unet.alpha_pattern": {}}), "mitate": '{"base": "abc"}'}
-    save_file({"unet.a.to_q.lora_A.weight": ones, "unet.a.to_q.lora_B.weight": ones.T.copy()}, folder / "x.safetensors", metadata=told)
-    return folder / "x.safetensors", lambda: Updates.read(folder / "x.safetensors").digest
-
-
-def _peft(folder: Path) -> tuple[Path, Read]:
-    from safetensors.numpy import save_file
-
-    from mitate.generators.updates import Updates
-
-    ones, name = np.ones((2, 4), np.float32), "base_model.model.a.to_q"
-    save_file({f"{name}.lora_A.weight": ones, f"{name}.lora_B.weight": ones.T.copy()}, folder / "adapter_model.safetensors")
-    (file := folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "alpha_pattern": {"a.to_q": 8}, "use_dora": false}')
-    return file, lambda: Updates.read(folder).digest
-
-
-def _words(folder: Path) -> tuple[Path, Read]:
-    from safetensors.numpy import save_file
-
-    from mitate.generators.learnt import Learnt
-
-    save_file({"<leaf>": np.ones((2, 4), np.float32)}, folder / "x.safetensors", metadata={"words": "<leaf>"})
-    return folder / "x.safetensors", lambda: Learnt.of_file(folder / "x.safetensors", word="<x>").digest
-
-
-def _weights(folder: Path) -> tuple[Path, Read]:
-    from safetensors.numpy import save_file
-
-    from mitate.features.extractor import _recognised
-    from mitate.features.networks import read
-    from mitate.training.backbones import _read
-
-    save_file({"a.weight": np.ones((2, 4), np.float32)}, file := folder / "x.safetensors")
-
-    def all_three() -> None:
-        from mitate.errors import SettingError
-
-        for door in (lambda: read(file), lambda: _read(file, "small", "")):
-            door()
-        try:
-            _recognised(file)
-        except SettingError:
-            pass
-
-    return file, all_three
-
-
-def _adapter(name: str, form: str) -> Place:
-    def make(folder: Path) -> tuple[Path, Read]:
-        from mitate.adapter import Adapter
-
-        Adapter("alignment", "ab" * 32, {"a": np.ones((2, 3))}, {"x": 1}, ("cd" * 32,)).save(folder / "a")
-        return folder / "a" / name, lambda: Adapter.load(folder / "a")
-
-    return Place(make, form)
-
-
-def _pipeline(name: str) -> Place:
-    def make(folder: Path) -> tuple[Path, Read]:
-        from mitate.generators.denoisers import unconditional_index
-        from mitate.generators.pipelines import open_pipeline
-        from mitate.generators.places import is_pipeline
-
-        (folder / "p" / "unet").mkdir(parents=True)
-        (folder / "p" / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel", "sample_size": 8}')
-        (folder / "p" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}')
-        (folder / "p" / "mitate.json").write_text('{"steps": 20, "guidance": 3.5, "template": "a {label}", "styled": "a {label} in {style}"}')
-
-        def read() -> None:
-            is_pipeline(folder / "p"), unconditional_index(folder / "p")
-            _ = open_pipeline(folder / "p").digest
-            _ = open_pipeline(folder / "p").loaded
-
-        def without_weights() -> None:
-            from mitate.errors import DataError
-
-            try:
-                read()
-            except DataError as wrong:
-                if "cannot be opened as a pipeline" not in wrong.message:
-                    raise
-
-        return folder / "p" / name, without_weights
-
-    return Place(make, "json")
-
-
-def _ledger(folder: Path) -> tuple[Path, Read]:
-    from mitate.curation.agreement import agreed, agreements, audited
-    from mitate.curation.ledger import Decision, Ledger, Standing
+def _decision(folder: Path) -> tuple[Path, Read]:
+    """What the page of a review sends to the server."""
     from mitate.curation.review import Review
+    from mitate.web.server import _decide, _Refused
 
-    place = pictures(folder / "set", each=2)
-    for by in ("anna", "ben", "filter:copies"):
-        Ledger(place).append([Decision(f"c{k}/{i}.png", "keep", by, reason="why", score=0.5) for k in (0, 1) for i in (0, 1)])
-    Ledger(place).append(
-        [Decision("c0/0.png", "relabel", "anna", label="c1"), Decision("c0/0.png", "undo", "anna"), Decision("c1/1.png", "drop", "ben", seed=3)]
-    )
+    pictures(folder / "set", each=2)
+    (file := folder / "x.json").write_text('{"id": "a", "numbers": [0, 1], "checks": [0], "decision": "relabel", "label": "c1"}')
 
     def read() -> None:
-        standing = Standing(Ledger(place).read())
-        [agreed(standing.of(f)) for f in standing.files()]
-        agreements(standing), audited(standing)
-        review = Review(place, by="anna", checks=(), audit=0, seed=0)
-        [review.item(i) for i in range(len(review))], review.figures(), review.columns()
+        (folder / "set" / "ledger.jsonl").unlink(missing_ok=True)
+        review = Review(folder / "set", by="anna", checks=("Exactly one leaf",), audit=0, seed=0)
+        try:
+            asked = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):  # refused by the server before it is a decision
+            return
+        try:
+            _decide(review, asked) if isinstance(asked, dict) else None
+        except _Refused:
+            pass
+        review.figures(), review.columns()
 
-    return place / "ledger.jsonl", read
-
-
-def _export(name: str, form: str) -> Place:
-    def make(folder: Path) -> tuple[Path, Read]:
-        from mitate.curation.export import export
-        from mitate.images import Provenance, from_arrays
-        from mitate.sets import write_images
-
-        x = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
-        made = from_arrays(x, [0, 1, 0, 1], classes=("a", "b"), provenance=Provenance("vae", "ab" * 32, {"steps": 3}, ("cd" * 32,), (1, 2, 3, 4)))
-        write_images(made, folder / "set")
-
-        def read() -> None:
-            import shutil
-
-            shutil.rmtree(folder / "out", ignore_errors=True)
-            export(folder / "set", folder / "out", reviewed_only=False)
-            write_images(made, folder / "set")
-
-        def unlike() -> None:
-            from mitate.errors import SettingError
-
-            try:
-                read()
-            except SettingError:
-                pass
-
-        return folder / "set" / name, unlike
-
-    return Place(make, form)
-
-
-def _run(name: str, form: str, kind: str = "pilot") -> Place:
-    def make(folder: Path) -> tuple[Path, Read]:
-        from make_comparison import make_comparison
-        from make_run import make_run
-        from mitate.report.audit import check_audit, write_audit
-        from mitate.report.html import write_report
-        from mitate.study import Run
-
-        run = Run(make_comparison(folder / "run") if kind == "compare" else make_run(folder / "run"))
-        write_audit(run.folder)
-
-        def read() -> None:
-            _ = run.finished
-            write_report(run, out=folder / "x.html")
-            write_audit(run.folder)
-            check_audit(run.folder)
-
-        return run.folder / name, (lambda: check_audit(run.folder)) if name.startswith("audit") else read
-
-    return Place(make, form)
-
-
-def _loop(name: str, form: str) -> Place:
-    def make(folder: Path) -> tuple[Path, Read]:
-        from dataclasses import replace
-
-        from mitate.loops.chain import roll_back
-        from mitate.loops.chains import collapse
-        from mitate.loops.grounds import ground_of
-        from mitate.loops.loop import Loop
-        from mitate.loops.watch import monitor_of, states
-        from mitate.report.html import write_report
-        from mitate.study import Run
-
-        ground = ground_of("toy", {})
-        loop = replace(Loop(), n=16, generations=3)
-        collapse(ground, loop, seeds=2, out=folder / "run")
-        monitor_of(folder / "run", rate=0.5)
-        valid = {p: p.read_bytes() for p in sorted((folder / "run").rglob("*")) if p.is_file()}
-        file = folder / "run" / name
-
-        def read() -> None:
-            for path, data in valid.items():
-                if path != file:
-                    path.write_bytes(data)
-            monitor = monitor_of(folder / "run", rate=0.5)
-            list(states(folder / "run", monitor))
-            write_report(Run(folder / "run"), out=folder / "x.html")
-            roll_back(folder / "run" / "chain-000", 3)
-            collapse(ground, loop, seeds=2, out=folder / "run")
-
-        return file, read
-
-    return Place(make, form)
-
-
-def _store(name: str, form: str) -> Place:
-    def make(folder: Path) -> tuple[Path, Read]:
-        from mitate.drawn import known_sets
-        from mitate.store import Asked, Store
-
-        store = Store(folder / "store")
-        asked = Asked("sample", 1, {"kind": "vae"}, {"a": "ab" * 32})
-
-        def build(into: Path, _: Path) -> dict[str, Any]:
-            np.save(into / "x.npy", np.zeros((2, 8, 8, 1), np.uint8)), np.save(into / "y.npy", np.zeros(2, np.int64))
-            (into / "facts.json").write_text('{"classes": ["a"], "digests": []}')
-            return {"kind": "vae"}
-
-        entry = store.make(asked, build)
-        store.keep("name", entry.digest)
-        file = store.root / "refs" / "name" if name == "ref" else entry.path(name)
-
-        def read() -> None:
-            for found in store.objects():
-                store.damage(found)
-            store.kept("name"), store.refs(), store.get(asked)
-            known_sets(store)
-
-        return file, read
-
-    return Place(make, form)
+    return file, read
 
 
 ROWS = '{"file_name": "c0/0.png", "label": "a", "group": "g1", "split": "train"}\n{"file_name": "c1/0.png", "text": "x"}\n'
 CELLS = 'file_name,label,group,caption\nc0/0.png,a,g1,"x, y"\nc1/0.png,b,g2,z\n'
-PLACES: dict[str, Place] = {
+ASKED = '{"text": "two red circles", "skill": "counting", "round": 1}\n{"text": "a blue star"}\n'
+SETS: dict[str, Place] = {
     "png": _image("png"), "png-16": _image("png", "I;16"), "png-palette": _image("png", "P"), "jpeg": _image("jpg"), "gif": _image("gif"), "bmp": _image("bmp"),
     "tiff": _image("tif"), "tiff-packed": _image("tif", compression="tiff_lzw"), "webp": _image("webp"), "ppm": _image("ppm"),
     "metadata-jsonl": _metadata("metadata.jsonl", ROWS, "lines"), "metadata-csv": _metadata("metadata.csv", CELLS, "words"), "costs": Place(_costs, "words"),
     "npz": Place(_npz, "zip"), "parquet": _table(".parquet"), "arrow": _table(".arrow"), "features": Place(_features, "json"),
     "state": _saved("train/state.json"), "dataset-dict": _saved("dataset_dict.json"), "tar": _shard(".tar"), "tar-gz": _shard(".tar.gz"),
     "sidecar": Place(_sidecar, "json"), "plan": Place(_plan, "words"), "skill": Place(_skill, "words"), "checklist": Place(_checklist, "words"),
-    "prompts": Place(_prompts, "lines"), "pool": _pool("x.jsonl", "lines"), "manifest": _pool("x.manifest.json", "json"),
-    "questions": Place(_questions, "lines"), "descriptions": Place(_descriptions, "lines"), "chat": Place(_chat, "json"),
-    "lora": Place(_lora, "safetensors"), "peft": Place(_peft, "json"), "words": Place(_words, "safetensors"), "weights": Place(_weights, "safetensors"),
-    "adapter-json": _adapter("adapter.json", "json"), "adapter": _adapter("adapter.safetensors", "safetensors"),
-    "model-index": _pipeline("model_index.json"), "defaults": _pipeline("mitate.json"), "ledger": Place(_ledger, "lines"),
-    "provenance": _export("provenance.json", "json"), "set-metadata": _export("metadata.jsonl", "lines"), "set-sums": _export("SHA256SUMS", "words"),
-    "study": _run("study.json", "json"), "decision": _run("decision.json", "json"), "jobs": _run("jobs.jsonl", "lines"),
-    "scores": _run("scores.jsonl", "lines"), "samples": _run("samples/samples.json", "json"), "audit-sums": _run("audit/SHA256SUMS", "words"),
-    "compare": _run("compare.json", "json", "compare"),
-    "compare-study": _run("study.json", "json", "compare"), "loop-lines": _loop("loop.jsonl", "lines"), "loop": _loop("run.json", "json"),
-    "alarm": _loop("alarm.json", "json"), "chain-state": _loop("chain-000/state.json", "json"), "generation": _loop("chain-000/generation-003.npz", "zip"),
-    "blocked": _loop("blocked.json", "json"), "result": _store("result.json", "json"), "asked": _store("asked.json", "json"), "ref": _store("ref", "words"),
-    "facts": _store("facts.json", "json"),
+    "prompts": _prompts("x.jsonl", ASKED), "prompts-txt": _prompts("x.txt", "two red circles\na blue star\n"),
+    "plan-of-skills": Place(_plan_of_skills, "words"), "prompts-of-skills": Place(_prompts_of_skills, "lines"), "questions": Place(_questions, "lines"),
+    "descriptions": Place(_descriptions, "lines"), "chat": Place(_chat, "json"), "decision-of-review": Place(_decision, "json"),
 }  # fmt: skip

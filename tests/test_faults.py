@@ -220,6 +220,27 @@ def test_what_a_killed_write_left_goes_with_the_next_and_what_a_living_one_write
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "store") == sorted([living.name, other.name, "a.json"])
 
 
+@pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of their own ways
+def test_the_same_merge_again_leaves_the_fused_model_and_takes_away_what_a_kill_left(mitate: Mitate) -> None:
+    pytest.importorskip("peft")
+    from tiny import tiny_pipeline
+    from tiny_experts import write_expert
+
+    model = tiny_pipeline(Path("model"))
+    experts = [str(write_expert(model, Path(f"{seed}.safetensors"), seed=seed)) for seed in (1, 2)]
+    words = ["merge", "mean", *experts, "--base", model, "--out", "m.safetensors", "--fused", "fused"]
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (left := Path(f".m.safetensors.{ended.pid}.tmp")).write_bytes(b"half")
+    assert mitate(*words)[0] == 0 and not left.exists()
+    made = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in Path("fused").rglob("*") if p.is_file()}
+    assert mitate(*words)[0] == 0
+    assert {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in Path("fused").rglob("*") if p.is_file()} == made
+    code, _, err = mitate("merge", "sum", *words[2:])
+    assert code == 2 and "fused is there already" in err
+    assert [p.name for p in Path.cwd().iterdir() if p.name.startswith(".")] == []
+
+
 # two at once, clocks, damage --------------------------------------------------------------------------------------------
 
 
@@ -323,7 +344,7 @@ def test_a_plug_in_that_fails_as_it_draws_is_named(monkeypatch: pytest.MonkeyPat
     from mitate.verbs import perform
 
     monkeypatch.setattr(registry, "_plugins", lambda noun: {"sketch": "test_faults:Sketch"} if noun == "generator" else {})
-    monkeypatch.setattr("mitate.verbs.kind_of", lambda name, options: Sketch())
+    monkeypatch.setattr("mitate.stored.kind_of", lambda name, options: Sketch())
     store = Store.find()
     fit = store.make(Asked("fit", 1, {"kind": "sketch", "options": {}}), lambda folder, _: {"kind": "sketch", "files": {}, "n": (folder / "x").write_text("x")})
     like = store.make(Asked("images", 1, {}), lambda folder, _: {"n": (folder / "facts.json").write_text('{"classes": ["a"]}')})

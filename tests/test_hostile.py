@@ -179,6 +179,16 @@ def test_a_column_that_is_no_column_is_named(tmp_path: Path, name: str) -> None:
         open_images(npz(tmp_path / "x.npz", x=npy(X), y=npy(Y), **{name: npy(np.array("a"))}))
 
 
+@pytest.mark.parametrize("name", ["classes", "groups", "y"])
+@pytest.mark.parametrize("letter", [0x110000, 0xFFFFFFFF, 0xD800])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_text_of_an_array_that_is_no_text_is_named(tmp_path: Path, name: str, letter: int, order: str) -> None:
+    odd = np.array([97, letter] * 4, f"{order}u4").view(f"{order}U2")
+    arrays = {"x": npy(X), "y": npy(Y), name: npy(odd)}
+    with pytest.raises(DataError, match=rf"{name} holds text that is none"):
+        open_images(npz(tmp_path / "x.npz", **arrays))
+
+
 def test_an_encrypted_or_oddly_packed_archive_is_refused(tmp_path: Path) -> None:
     whole = npz(tmp_path / "x.npz", x=npy(X), y=npy(Y)).read_bytes()
     for at, value in ((8, 99), (6, 1)):  # the way it is packed; the flag of a secret
@@ -290,6 +300,31 @@ def test_a_saved_part_of_odd_records_is_one_line(tmp_path: Path, text: str) -> N
         open_images(tmp_path)
 
 
+@pytest.mark.parametrize("rounds", ["1e400", "NaN", '"a"', "[]", "null"])
+def test_a_manifest_of_impossible_rounds_is_one_line(tmp_path: Path, rounds: str) -> None:
+    from mitate.prompts.pool import write_prompts
+
+    write_prompts("counting", 3, out=tmp_path / "x.jsonl", source="grammar")
+    whole = json.loads((file := tmp_path / "x.manifest.json").read_text())
+    file.write_text(json.dumps({**whole, "whole_rounds": {**whole["whole_rounds"], "rounds": "@"}}).replace('"@"', rounds))
+    with pytest.raises(DataError, match="cannot be read") as found:
+        write_prompts("counting", 4, out=tmp_path / "x.jsonl", source="grammar")
+    one_line(found.value)
+
+
+@pytest.mark.parametrize("named", [True, 3, {}, [3], None])
+def test_a_model_whose_kind_is_no_name_is_refused(tmp_path: Path, named: Any) -> None:
+    pytest.importorskip("transformers")
+    from mitate.curation.vqa import Vqa
+    from tiny_vqa import tiny_vilt
+
+    config = json.loads((tiny_vilt(tmp_path / "x") / "config.json").read_text())
+    (tmp_path / "x" / "config.json").write_text(json.dumps({**config, "architectures": named}))
+    with pytest.raises(DataError) as found:
+        Vqa(str(tmp_path / "x")).check(["a red circle"])
+    one_line(found.value)
+
+
 # what lies in the store and in folders --------------------------------------------------------------------------------
 
 
@@ -358,7 +393,7 @@ def test_what_odd_settings_tell_of_a_lora_is_one_line(tmp_path: Path, told: str)
     one_line(found.value)
 
 
-@pytest.mark.parametrize("index", ['{"/": ["a", "b"]}', '{"../x": ["a", "b"]}', '{"..": 1}', DEEP, "[[1]]", '{"": 1}'])
+@pytest.mark.parametrize("index", [f'{{"{"9" * 300}": ["a", "b"]}}', '{"/": ["a", "b"]}', '{"../x": ["a", "b"]}', '{"..": 1}', DEEP, "[[1]]", '{"": 1}'])
 def test_parts_of_a_pipeline_lie_in_its_folder(tmp_path: Path, index: str) -> None:
     from mitate.generators.denoisers import unconditional_index
     from mitate.generators.pipelines import open_pipeline
@@ -403,6 +438,104 @@ def test_a_run_folder_with_another_sort_of_value_is_reported_or_refused(tmp_path
             write_report(Run(run))
         except MitateError as wrong:
             one_line(wrong)
+
+
+@pytest.mark.parametrize("key", ["verdict", "reason"])
+def test_a_finished_run_whose_answer_was_changed_is_told_of_in_one_line(tmp_path: Path, key: str) -> None:
+    from mitate.cli_runs import _table, _tell
+    from mitate.studies.skills_answer import lines
+
+    run = Run(make_run(tmp_path / "run"))
+    (tmp_path / "run" / "decision.json").write_text(json.dumps({k: v for k, v in run.answer.items() if k != key}))
+    for told in (lambda: _tell(run, lang="en", exit_code=True), lambda: _table(run, lines)):
+        with pytest.raises(DataError, match="hold") as found:
+            told()
+        one_line(found.value)
+
+
+@pytest.mark.parametrize("line", [b"\xff\n", b"[]\n", b'{"study": "b", "test": 1, "run": [], "images": [["x"]]}\n', b'{"study": "b", "images": 3}\n'])
+def test_lines_that_are_no_openings_are_passed_over(tmp_path: Path, line: bytes) -> None:
+    from mitate.studies.gates import look_number, record_opening
+
+    store = Store(tmp_path / "store")
+    store.root.mkdir()
+    record_opening(store, study="a", test="t", run=tmp_path, images=("x", "y"))
+    (file := store.root / "openings.jsonl").write_bytes(line + file.read_bytes())
+    assert look_number(store, study="b", images=("x", "z")) == 2 and look_number(store, study="a", images=("x", "y")) == 1
+
+
+def test_lines_of_jobs_that_are_no_text_are_passed_over(tmp_path: Path) -> None:
+    from mitate.studies.evidence import Ending, needed
+
+    (file := tmp_path / "jobs.jsonl").write_bytes(b'{"digest": "ab", "inputs": {"a": "cd"}}\n\xff\xed{"digest": \n')
+    assert needed(file) == {"ab", "cd"} and Ending(tmp_path).told == {"ab"}
+    assert file.read_text() == '{"digest": "ab", "inputs": {"a": "cd"}}\n'
+
+
+@pytest.mark.parametrize("data", [b"", b"x", npy(X)[:40], npy(X)[:60] + b"(((" + npy(X)[63:], npy(np.zeros(3)), npy(X[:3])])
+def test_a_stored_set_with_a_damaged_array_is_passed_over_and_named_where_it_is_asked_for(tmp_path: Path, data: bytes) -> None:
+    from mitate import drawn
+    from mitate.drawn import known_sets
+
+    def build(into: Path, _: Path) -> dict[str, Any]:
+        np.save(into / "x.npy", X), np.save(into / "y.npy", Y)
+        (into / "facts.json").write_text('{"classes": ["a", "b"], "digests": []}')
+        return {"kind": "vae"}
+
+    store = Store(tmp_path / "store")
+    entry = store.make(Asked("sample", 1, {"kind": "vae"}), build)
+    assert len(known_sets(store)) == 1
+    entry.path("x.npy").write_bytes(data)
+    assert known_sets(store) == []
+    with pytest.raises(StoreError, match="is damaged") as found:
+        drawn._known(entry, {"verb": "sample", "settings": {}, "inputs": {}}, store, {})
+    one_line(found.value)
+
+
+def stopped(folder: Path, *, at: int) -> None:
+    """A fit of four steps with a checkpoint after each, stopped before a step."""
+    import torch
+
+    from mitate import fitting
+
+    def loss(net: torch.nn.Module, step: int) -> torch.Tensor:
+        if step == at:
+            raise KeyboardInterrupt
+        return net(torch.ones(1, 2)).square().mean()
+
+    schedule = fitting.Schedule(steps=4, lr=0.01)
+    fitting.optimise(torch.nn.Linear(2, 1), loss, schedule, seed=0, checkpoint=folder, validate=lambda net: 1.0, validate_every=1)
+
+
+def changes_of_a_checkpoint(file: Path) -> dict[str, bytes]:
+    """What may become of a checkpoint, by name."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save
+
+    with safe_open(file, "pt") as opened:
+        told, whole = opened.metadata()["log"], load_file(file)
+    log = json.loads(told)
+    less = {k: v for k, v in whole.items() if not k.endswith("exp_avg")}
+    return {
+        "half": file.read_bytes()[:-9], "nothing": b"", "no log": save(whole), "no moments": save(less, {"log": told}), "no JSON": save(whole, {"log": DEEP}),
+        "other weights": save({**whole, "model.weight": whole["model.weight"].repeat(1, 2)}, {"log": told}),
+        "steps": save(whole, {"log": json.dumps({**log, "steps": 10**9})}), "no steps": save(whole, {"log": json.dumps({**log, "steps": "a"})}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["half", "nothing", "no log", "no moments", "no JSON", "other weights", "steps", "no steps"])
+def test_a_changed_checkpoint_is_one_line_that_says_what_to_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("mitate.fitting.CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        stopped(tmp_path, at=2)
+    file = tmp_path / "fit.safetensors"
+    file.write_bytes(changes_of_a_checkpoint(file)[name])
+    with pytest.raises(StoreError, match="checkpoint .* is damaged") as found:
+        stopped(tmp_path, at=9)
+    one_line(found.value)
+    assert "delete it" in found.value.fix
+    file.unlink()
+    stopped(tmp_path, at=9)
 
 
 # loops ----------------------------------------------------------------------------------------------------------------
@@ -451,6 +584,32 @@ def test_a_folder_of_loops_with_an_odd_record_is_one_line(looped: Path, name: st
             verb()
         except MitateError as wrong:
             one_line(wrong)
+
+
+@pytest.mark.parametrize("large", [1e308, 1e155, 1e40])
+def test_null_runs_of_numbers_whose_squares_are_none_are_one_line(tmp_path: Path, large: float) -> None:
+    from mitate.loops.watch import monitor_of, states
+
+    for name in ("loop", "null"):
+        (tmp_path / name).mkdir()
+        rows = [{"chain": c, "generation": g, "indicators": {"a": large * (1 + 0.1 * c * g), "b": float(c)}} for c in range(4) for g in (1, 2, 3)]
+        (tmp_path / name / "loop.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        list(states(tmp_path / "loop", monitor_of(tmp_path / "loop", null=tmp_path / "null", rate=0.5)))
+        assert large < 1e100
+    except MitateError as wrong:
+        one_line(wrong)
+
+
+def test_an_alarm_without_its_limits_is_one_line(looped: Path) -> None:
+    from mitate.loops.watch import monitor_of
+
+    monitor_of(looped, rate=0.5)
+    asked = json.loads((looped / "alarm.json").read_text())["asked"]
+    (looped / "alarm.json").write_text(json.dumps({"asked": asked}))
+    with pytest.raises(SettingError, match="no alarm that was written down") as found:
+        monitor_of(looped, rate=0.5)
+    one_line(found.value)
 
 
 # the terminal and the pages -------------------------------------------------------------------------------------------
@@ -646,6 +805,83 @@ def test_a_folder_of_transformers_with_pickles_is_refused(models: Path, tmp_path
     one_line(found.value)
 
 
+@pytest.mark.parametrize("door", ["captioner", "vqa", "text", "judge", "pipeline", "denoiser"])
+def test_a_model_of_endless_layers_is_not_built(tmp_path: Path, door: str) -> None:
+    from mitate.captioners.writers import open_captioner
+    from mitate.curation.judges import Similarity
+    from mitate.curation.vqa import Vqa
+    from mitate.generators.denoisers import OfFolder
+    from mitate.generators.pipelines import open_pipeline
+    from mitate.prompts.text_model import open_text_model
+
+    pytest.importorskip("diffusers")
+    (tmp_path / "unet").mkdir()
+    kind = {"pipeline": "UNet2DConditionModel", "denoiser": "UNet2DModel"}.get(door, "")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", kind]}))
+    told = {"model_type": "vilt", "encoder": {"depths": [2, 2**63]}, "hidden_size": 10**6, "layer_norm_eps": 1e-5}
+    (tmp_path / ("unet" if kind else ".") / "config.json").write_text(json.dumps(told))
+    opening: dict[str, Callable[[], object]] = {
+        "captioner": lambda: open_captioner(tmp_path).loaded, "vqa": lambda: Vqa(str(tmp_path)).check(["a red circle"]),
+        "text": lambda: open_text_model(tmp_path).loaded, "judge": lambda: Similarity(str(tmp_path)).check([]),
+        "pipeline": lambda: open_pipeline(tmp_path).loaded, "denoiser": lambda: OfFolder(tmp_path),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="config.json asks for 9223372036854775808 as depths") as found:
+        opening[door]()
+    one_line(found.value)
+
+
+@pytest.mark.parametrize("told", [{"num_train_timesteps": 10**12}, {"num_train_timesteps": None}, {"trained_betas": 3}, {"trained_betas": [0.1, 5.0]}])
+def test_an_odd_schedule_of_a_base_for_shots_is_one_line(tmp_path: Path, told: dict[str, Any]) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    from mitate.generators.denoisers import _alphas
+
+    assert len(_alphas(dict(diffusers.DDPMScheduler().config), where=tmp_path)) == 1000
+    with pytest.raises(DataError, match="noise schedule") as found:
+        _alphas({**diffusers.DDPMScheduler().config, **told}, where=tmp_path)
+    one_line(found.value)
+
+
+@pytest.mark.parametrize("door", ["captioner", "vqa"])
+def test_settings_of_a_model_that_show_only_when_it_is_asked_are_one_line(models: Path, tmp_path: Path, door: str) -> None:
+    from mitate.captioners.writers import open_captioner
+    from mitate.curation.dependency import Question
+    from mitate.curation.vqa import Vqa
+    from tiny_vqa import tiny_vilt
+
+    folder = tiny_vilt(tmp_path / "x") if door == "vqa" else Path(shutil.copytree(models / "captioner", tmp_path / "x"))
+    told = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**told, "size_divisor": {}, "image_mean": [0.5] * 7, "size": {"shortest_edge": "x"}}))
+    x = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(DataError) as found:
+        open_captioner(folder).describe(x) if door == "captioner" else Vqa(str(folder), {"a": (Question("1", "is there a star ?"),)}).look(x, ["a"])
+    one_line(found.value)
+
+
+def test_a_pipeline_that_lacks_weights_is_refused(models: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from mitate.generators.pipelines import open_pipeline
+
+    folder = Path(shutil.copytree(models / "pipeline", tmp_path / "p"))
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file({name: value for name, value in tensors.items() if name != sorted(tensors)[0]}, file, metadata={"format": "pt"})
+    with pytest.raises(DataError, match="cannot be opened as a pipeline") as found:
+        _ = open_pipeline(folder).loaded
+    one_line(found.value)
+
+
+@pytest.mark.parametrize("facts", [{"steps": 1e400}, {"guidance": "x"}, {"steps": [1]}])
+def test_odd_defaults_of_a_pipeline_are_one_line(models: Path, tmp_path: Path, facts: dict[str, Any]) -> None:
+    from mitate.generators.pipelines import open_pipeline
+
+    folder = Path(shutil.copytree(models / "pipeline", tmp_path / "p"))
+    (folder / "mitate.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="not the defaults of a pipeline") as found:
+        open_pipeline(folder)
+    one_line(found.value)
+
+
 def test_code_and_adapters_that_a_folder_brings_are_not_run(models: Path, tmp_path: Path, trap: bytes) -> None:
     from mitate.captioners.writers import open_captioner
 
@@ -660,6 +896,58 @@ def test_code_and_adapters_that_a_folder_brings_are_not_run(models: Path, tmp_pa
         _ = open_captioner(folder).loaded
     except DataError as wrong:
         one_line(wrong)
+
+
+@pytest.mark.parametrize("door", ["captioner", "vqa", "text", "judge"])
+def test_a_model_that_lacks_weights_is_refused_and_not_drawn_at_random(models: Path, tmp_path: Path, door: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from mitate.captioners.writers import open_captioner
+    from mitate.curation.judges import WEIGHTS, Similarity
+    from mitate.curation.vqa import Vqa
+    from mitate.prompts.text_model import open_text_model
+    from tiny_vqa import tiny_blip
+
+    source = {"vqa": lambda: tiny_blip(tmp_path / "blip"), "judge": lambda: WEIGHTS / "lab-clip"}.get(door, lambda: models / "captioner")()
+    shutil.copytree(source, folder := tmp_path / "x")
+    if door == "text":
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        GPT2LMHeadModel(GPT2Config(vocab_size=600, n_positions=8, n_embd=16, n_layer=1, n_head=2)).save_pretrained(folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: value for name, value in tensors.items() if name != sorted(tensors)[0]}, file, metadata={"format": "pt"})
+    opening: dict[str, Callable[[], object]] = {
+        "captioner": lambda: open_captioner(folder).loaded, "vqa": lambda: Vqa(str(folder)).check(["a red circle"]),
+        "text": lambda: open_text_model(folder).loaded, "judge": lambda: Similarity(str(folder)).check([]),
+    }  # fmt: skip
+    with pytest.raises(DataError, match="lacks 1 weights") as found:
+        opening[door]()
+    one_line(found.value)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"sample_size": None}, {"sample_size": "x"}, {"sample_size": [8]}, {"sample_size": 10**9}, {"in_channels": 10**400}, {"mid_block_scale_factor": "nan"},
+        [],
+    ],
+)  # fmt: skip
+def test_odd_settings_of_a_base_for_shots_are_one_line(tmp_path: Path, told: Any) -> None:
+    diffusers, torch = pytest.importorskip("diffusers"), pytest.importorskip("torch")
+    from mitate.generators.denoisers import OfFolder
+
+    net = diffusers.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    diffusers.DDPMPipeline(unet=net, scheduler=diffusers.DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    config = tmp_path / "ddpm" / "unet" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **told} if told else told))
+    with pytest.raises(DataError) as found:
+        base = OfFolder(tmp_path / "ddpm")
+        base.clean(torch.zeros(1, 1, 8, 8), 3.0, torch.zeros(1, dtype=torch.int64))
+    one_line(found.value)
 
 
 def test_a_part_of_a_pipeline_from_a_module_of_ones_own_is_not_imported(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trap: bytes) -> None:

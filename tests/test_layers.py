@@ -35,7 +35,8 @@ APART = {"intake", "generators", "captioners", "metrics", "training", "adapters"
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
 NO_NUMPY = {
-    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "answers", "meeting", "remote", "cluster", "engine", "__init__", "__main__",
+    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "answers", "meeting", "remote", "cluster", "engine",
+    "__init__", "__main__",
     "plan_file",
 }  # fmt: skip
 

@@ -8,6 +8,9 @@ fakes = mi.paint(mi.load_generator("lab"), ["a leaf, <style>"], learnt=mi.learnt
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ from mitate.progress import Progress
 from mitate.runtime import seed_of
 from mitate.settings import record, suggest
 from mitate.shots import Shots, adapt_shots
-from mitate.store import Store, disk_errors
+from mitate.store import Store, disk_errors, sweep
 from mitate.verbs import keep_images, perform
 
 if TYPE_CHECKING:
@@ -186,11 +189,12 @@ def export(fitted: Fitted, file: Path) -> Path:
     if not found:
         raise SettingError(f"{fitted!r} has learnt nothing.", fix="name what mitate adapt made")
     check_file(file)
-    if found.lora is not None:
-        file.write_bytes(found.lora.read_bytes())
-    elif found.words is not None:
-        own = {f"<{file.stem}>" if len(found.words.vectors) == 1 else word: vectors for word, vectors in found.words.vectors.items()}
-        Words(own).write(file)
+    with whole(file) as fresh:
+        if found.lora is not None:
+            fresh.write_bytes(found.lora.read_bytes())
+        elif found.words is not None:
+            own = {f"<{file.stem}>" if len(found.words.vectors) == 1 else word: vectors for word, vectors in found.words.vectors.items()}
+            Words(own).write(fresh)
     return file
 
 
@@ -202,6 +206,23 @@ def check_file(file: Path) -> None:
         raise SettingError(f"{file} is a folder.", fix="give the name of a file")
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        trial = file.with_name(f".{file.name}.trial")
+        sweep(file)
+        trial = _neighbour(file)
         trial.write_bytes(b"")
         trial.unlink()
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A neighbour to write, which then takes the file's place: a kill leaves what was there, and the next write takes the neighbour away."""
+    sweep(file)
+    fresh = _neighbour(file)
+    try:
+        yield fresh
+        os.replace(fresh, file)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _neighbour(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}.tmp")

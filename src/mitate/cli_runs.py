@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +72,7 @@ def compare(asked: Any, out: Path | None, *, html: Path | None, lang: str, engin
     if (place := _place(plan, out, cost=cost)) is None:
         return
     run = run_compare(plan, place, workers=workers, command=_command())
-    for line in lines(run.answer):
-        say(line)
+    _table(run, lines)
     _tell(run, lang=lang, exit_code=False)
     if html is not None:
         from mitate.report.html import write_report
@@ -96,8 +96,7 @@ def skills(asked: Any, out: Path | None, *, lang: str, engine: str, cost: bool) 
     if (place := _place(plan, out, cost=cost)) is None:
         return
     run = run_skills(plan, place, workers=workers, store=Store.find(), command=_command())
-    for line in lines(run.answer):
-        say(line)
+    _table(run, lines)
     _tell(run, lang=lang, exit_code=False)
 
 
@@ -129,8 +128,20 @@ def _place(plan: Any, out: Path | None, *, cost: bool) -> Path | None:
     return out
 
 
+def _table(run: Any, lines: Callable[[dict[str, Any]], list[str]]) -> None:
+    """Say what a run found, as lines."""
+    from mitate.report.template import read_from
+
+    with read_from(run.folder):
+        told = lines(run.answer)
+    for line in told:
+        say(line)
+
+
 def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
+    """Say the verdict, and where the page is; it is written where it is not there or older than the answer."""
     from mitate.report.html import write_report
+    from mitate.report.template import read_from
 
     path = run.folder / ("report.html" if lang == "en" else f"report.{lang}.html")
     audit = run.folder / "audit" / "SHA256SUMS"
@@ -139,14 +150,15 @@ def _tell(run: Any, *, lang: str, exit_code: bool) -> None:
 
         write_report(run, lang=lang)
         write_audit(run.folder)
-    answer = run.answer
-    say(f"verdict: {answer['verdict']}")
-    say(answer["reason"])
-    if said := (answer.get("meeting") or {}).get("text"):
-        say(f"to say:  {said}")
-    say(f"report:  {path}")
+    with read_from(run.folder):
+        answer = run.answer
+        told = [f"verdict: {answer['verdict']}", str(answer["reason"])]
+        told += [f"to say:  {said}"] if (said := (answer.get("meeting") or {}).get("text")) else []
+        code = EXIT[answer["verdict"]] if exit_code else 0
+    for line in [*told, f"report:  {path}"]:
+        say(line)
     if exit_code:
-        sys.exit(EXIT[answer["verdict"]])
+        sys.exit(code)
 
 
 def _command() -> str:

@@ -31,7 +31,7 @@ def known_sets(store: Store) -> list[Known]:
     names = {digest: name for name, digest in store.refs().items()}
     found = []
     for entry, asked in _stored(store):
-        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        with suppress(StoreError, OSError, ValueError, TypeError, LookupError, AttributeError):
             found.append(_known(entry, asked, store, names))
     return found
 
@@ -74,11 +74,18 @@ def _stored(store: Store) -> Iterator[tuple[Entry, dict[str, Any]]]:
 def _known(entry: Entry, asked: dict[str, Any], store: Store, names: dict[str, str]) -> Known:
     """A stored set; its pixels stay on disk until they are read."""
     path = entry.path("x.npy")
-    x = np.load(path, mmap_mode="r", allow_pickle=False)
-    labels = np.load(entry.path("y.npy"), allow_pickle=False)
-    classes = parsed(entry.path("facts.json").read_text(encoding="utf-8"))["classes"]
+    try:
+        x = np.load(path, mmap_mode="r", allow_pickle=False)
+        labels = np.load(entry.path("y.npy"), allow_pickle=False)
+        classes = parsed(entry.path("facts.json").read_text(encoding="utf-8"))["classes"]
+        if x.dtype != np.uint8 or x.ndim != 4 or labels.shape != x.shape[:1]:
+            raise ValueError(f"images {x.dtype} {list(x.shape)}, labels {list(labels.shape)}")
+        names_of = [f"{classes[k]}/{i}" for i, k in enumerate(labels.tolist())]
+    except Exception as wrong:  # whatever a damaged array raises, also tokenize.TokenError of its header
+        told = f"The stored set {entry.digest[:12]} is damaged ({type(wrong).__name__}: {str(wrong)[:100]})."
+        raise StoreError(told, fix="forget it with mitate verify --remake, or leave it out with --no-store") from wrong
     stat = path.stat()
-    rows = tuple(Row(name=f"{classes[k]}/{i}", stamp=Stamp(f"{path.resolve()}#{i}", stat.st_size, stat.st_mtime_ns)) for i, k in enumerate(labels.tolist()))
+    rows = tuple(Row(name=name, stamp=Stamp(f"{path.resolve()}#{i}", stat.st_size, stat.st_mtime_ns)) for i, name in enumerate(names_of))
     source = _generator_of(asked, store)
     name = names.get(source, source[:12]) if source else entry.digest[:12]
     if asked["verb"] == "paint":

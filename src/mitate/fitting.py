@@ -17,12 +17,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mitate.errors import JobError
+from mitate.errors import JobError, StoreError
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
+from mitate.settings import parsed
 
 CHECKPOINT_SECONDS = float(os.environ.get("MITATE_CHECKPOINT_SECONDS", "60"))
 
@@ -167,8 +169,8 @@ def _run(
     best: dict[str, Tensor] | None = None
     start, started, started_cpu = 0, time.perf_counter(), time.process_time()
     with torch.random.fork_rng(devices=[]):
-        if checkpoint is not None and (state := _read(checkpoint)) is not None:
-            start, log, best = _restore(state, players, averaged)
+        if checkpoint is not None and (state := _restored(checkpoint, players, averaged)) is not None:
+            start, log, best = state
         saved = time.monotonic()
         done = _exhausted(log, validate_every, patience, lead)
         for step in range(start, schedule.steps):
@@ -232,6 +234,7 @@ def _average(averaged: nn.Module, module: nn.Module, *, decay: float) -> None:
 # checkpoints ----------------------------------------------------------------------------------------------------------
 
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # that AdamW keeps of each parameter, beside its steps
 PREFIXES = ("", "critic.")  # of the first player's tensors, and of the second's
 
 
@@ -252,14 +255,31 @@ def _write(folder: Path, players: list[_Player], averaged: nn.Module | None, bes
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-    from safetensors import safe_open
-
     path = folder / "fit.safetensors"
     if not path.exists():
         return None
-    with safe_open(path, "pt") as file:
-        log = json.loads(file.metadata()["log"])
-    return load_file(path), log
+    try:
+        with safe_open(path, "pt") as file:
+            log = parsed(file.metadata()["log"])
+        return load_file(path), dict(log)
+    except (OSError, ValueError, TypeError, LookupError, SafetensorError) as wrong:
+        raise _damaged(path, wrong) from wrong
+
+
+def _damaged(path: Path, wrong: Exception) -> StoreError:
+    """Checkpoints are renamed into place whole, so a kill leaves none like this: the disk, or somebody, has changed it."""
+    told = (str(wrong).strip().splitlines() or [""])[0][:200]
+    return StoreError(f"The checkpoint {path} is damaged ({type(wrong).__name__}: {told}).", fix="delete it, and the fit begins anew")
+
+
+def _restored(folder: Path, players: list[_Player], averaged: nn.Module) -> tuple[int, Log, dict[str, Tensor] | None] | None:
+    """Where a fit goes on, of its checkpoint; None where there is none. StoreError for a checkpoint that is none of this fit."""
+    if (state := _read(folder)) is None:
+        return None
+    try:
+        return _restore(state, players, averaged)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as wrong:
+        raise _damaged(folder / "fit.safetensors", wrong) from wrong
 
 
 def _restore(state: tuple[dict[str, Tensor], dict[str, object]], players: list[_Player], averaged: nn.Module) -> tuple[int, Log, dict[str, Tensor] | None]:
@@ -272,10 +292,19 @@ def _restore(state: tuple[dict[str, Tensor], dict[str, object]], players: list[_
         player.module.load_state_dict(part(f"{prefix}model."))
         for i, parameter in enumerate(player.trained):
             if slots := part(f"{prefix}optimiser.{i}."):
+                if slots.keys() != {"step", *MOMENTS} or any((slots[m].shape, slots[m].dtype) != (parameter.shape, parameter.dtype) for m in MOMENTS):
+                    raise ValueError(f"its optimiser holds {', '.join(sorted(slots))} of parameter {i}")
                 player.optimiser.state[parameter] = slots
     if averaged is not players[0].module:
         averaged.load_state_dict(part("averaged."))
     # an earlier version kept no time
     log = Log(**{"earlier_seconds": None, "earlier_cpu_seconds": None, **facts})  # type: ignore[arg-type]
     log.curve = [(int(s), float(v)) for s, v in log.curve]
-    return log.steps, log, part("best.") or None
+    numbers = [v for v in (log.earlier_seconds, log.earlier_cpu_seconds, log.best_loss) if v is not None]
+    counts = log.steps, log.best_step
+    if not (all(type(n) is int for n in counts) and 0 < log.steps <= players[0].schedule.steps and all(isinstance(v, float | int) for v in numbers)):
+        raise ValueError(f"it says that {log.steps} of {players[0].schedule.steps} steps were done")
+    best = part("best.")
+    if best and {k: v.shape for k, v in best.items()} != {k: v.shape for k, v in players[0].module.state_dict().items()}:
+        raise ValueError("its best weights are those of another network")
+    return log.steps, log, best or None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mitate.adapted import KINDS, check_file
+from mitate.adapted import KINDS, check_file, whole
 from mitate.errors import DataError, JobError, SettingError
 from mitate.fitted import Fitted
 from mitate.progress import Progress
@@ -73,8 +73,8 @@ class Merged:
         from mitate.generators.learnt import LORA
 
         check_file(Path(file))
-        with writing(Path(file)):
-            Path(file).write_bytes(self.entry.path(LORA).read_bytes())
+        with writing(Path(file)), whole(Path(file)) as fresh:
+            fresh.write_bytes(self.entry.path(LORA).read_bytes())
         return Path(file)
 
     def fuse(self, folder: Path | str) -> Path:
@@ -165,20 +165,44 @@ def interference(
 
 
 def fuse(pipeline: Pipeline, updates: Updates, folder: Path, *, facts: Mapping[str, Any] | None = None) -> Path:
-    """A whole pipeline in a new folder that diffusers opens: the weights of `pipeline` with the updates added. DataError for another base."""
+    """A whole pipeline in a new folder that diffusers opens: the weights of `pipeline` with the updates added. DataError for another base.
+
+    facts: of where the updates come from; a folder that tells the same is left as it is.
+    """
     from mitate.generators import fusing
 
     _require(updates.base, pipeline.digest, "The update", pipeline.name)
-    check_folder(folder)
+    if facts and _told(folder) == plain(facts):
+        return folder
+    if not _is_free(folder):
+        raise _taken(folder)
     with writing(folder), torch_threads():
         fusing.fuse(updates, pipeline.folder, folder, facts=facts)
     return folder
 
 
 def check_folder(folder: Path) -> None:
-    """SettingError where `fuse` would write over something."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise SettingError(f"{folder} is there already.", fix="give a new folder")
+    """SettingError where `fuse` would write over something else than a fused model, which may be the same one."""
+    if not _is_free(folder) and _told(folder) is None:
+        raise _taken(folder)
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or folder.is_dir() and not any(folder.iterdir())
+
+
+def _taken(folder: Path) -> SettingError:
+    return SettingError(f"{folder} is there already.", fix="give a new folder")
+
+
+def _told(folder: Path) -> dict[str, Any] | None:
+    """Where the updates of a fused model come from; None for any other folder."""
+    from mitate.generators.fusing import FACTS
+
+    try:
+        return dict(parsed((folder / FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 # experts as they were given -------------------------------------------------------------------------------------------------

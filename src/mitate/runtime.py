@@ -12,8 +12,13 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from mitate.errors import DataError, MitateError
+from mitate.settings import parsed
+
+MOST_LAYERS = 1000  # that the settings of a model may ask for
 THREADS = 1  # threads of one job; more speed comes from more jobs at once, so bytes never depend on the number of cores
 
 
@@ -59,6 +64,49 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def with_all_weights(loaded: Any) -> Any:
+    """The model of transformers' `from_pretrained(..., output_loading_info=True)`. ValueError where weights are missing, which it draws at random."""
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(f"it lacks {len(missing)} weights, like {missing[0]}")
+    return model
+
+
+def check_sizes(folder: Path) -> None:
+    """DataError where the settings of a model, or of a part of it, ask for more layers than any has: libraries would build them for ever."""
+    for file in sorted([*folder.glob("config.json"), *folder.glob("*/config.json")]):
+        try:
+            found = parsed(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # which the library that reads it will say
+            continue
+        if odd := _beyond(found):
+            raise DataError(f"{file} asks for {odd}.", fix="copy the folder whole from where it was made")
+
+
+def _beyond(value: Any, *, of: str = "") -> str:
+    """The first number above MOST_LAYERS that stands under a key of layers or depths, with that key; "" where there is none."""
+    if isinstance(value, dict):
+        parts = [(inner, key if "layer" in key or "depth" in key else "") for key, inner in value.items()]
+    elif isinstance(value, list):
+        parts = [(inner, of) for inner in value]
+    else:
+        many = of and isinstance(value, int | float) and abs(value) > MOST_LAYERS
+        return f"{str(value)[:30]} as {of[:60]}" if many else ""
+    return next((found for inner, key in parts if (found := _beyond(inner, of=key))), "")
+
+
+@contextmanager
+def used(folder: Path | str) -> Iterator[None]:
+    """Inside, a model that could be opened and does not work is one line: settings in its folder that do not go together show only when it is asked."""
+    try:
+        yield
+    except (MitateError, MemoryError, OSError):
+        raise
+    except Exception as wrong:  # whatever libraries raise then
+        told = (str(wrong).strip().splitlines() or [""])[0][:300]
+        raise DataError(f"{folder} cannot be used ({type(wrong).__name__}: {told}).", fix="give a folder whose settings go with its weights") from wrong
 
 
 def cores() -> int:

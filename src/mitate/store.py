@@ -39,7 +39,7 @@ from mitate.settings import digest, parsed, plain
 HOME = ".mitate"
 DIGEST = re.compile("[0-9a-f]{64}")
 EARLIER = ("earlier_seconds", "earlier_cpu_seconds")  # of the parts of a work before the last kill
-OWN = {"images", "given", "part", "half", "file", "learnt"}  # verbs whose results are the user's own images or files: shared only where a job elsewhere needs them
+OWN = {"images", "given", "part", "half", "file", "learnt"}  # results that are the user's own images or files: shared only where a job elsewhere needs them
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.progress import Progress, Silent
-from mitate.runtime import quiet, torch_threads
+from mitate.runtime import check_sizes, quiet, torch_threads, used, with_all_weights
 from mitate.settings import digest
 from mitate.store import file_digest
 
@@ -48,7 +48,8 @@ class Captioner:
     def size(self) -> int:
         """Pixels of a side of what it looks at."""
         size = self.loaded[1].size
-        return int(size.get("height") or size.get("shortest_edge"))
+        with used(self.folder):
+            return int(size.get("height") or size.get("shortest_edge"))
 
     def describe(self, images: np.ndarray, *, progress: Progress | None = None) -> list[str]:
         """One text an image. images: uint8 [n, h, w, 3]."""
@@ -58,7 +59,7 @@ class Captioner:
 
         told, texts = progress or Silent(), []
         model, look, words = self.loaded
-        with torch_threads(), torch.inference_mode():
+        with used(self.folder), torch_threads(), torch.inference_mode():
             for start in range(0, len(images), BATCH):
                 some = images[start : start + BATCH]
                 short = BATCH - len(some)
@@ -89,11 +90,12 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
             from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
     except ImportError as wrong:
         raise MissingExtra.of(wrong.name or "transformers", "diffusion", "A captioner") from wrong
+    check_sizes(folder)
     how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet():
         try:
-            model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **how).eval()
-            return model, AutoImageProcessor.from_pretrained(folder, **how), AutoTokenizer.from_pretrained(folder, **how)
+            found = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **how)
+            return with_all_weights(found).eval(), AutoImageProcessor.from_pretrained(folder, **how), AutoTokenizer.from_pretrained(folder, **how)
         except Exception as wrong:  # whatever a damaged folder raises in the libraries that read it
             told = str(wrong).strip().splitlines() or [type(wrong).__name__]
             raise DataError(f"{folder} cannot be opened as a captioner ({told[0]}).", fix="give a folder that transformers saved as safetensors") from wrong

@@ -148,17 +148,18 @@ class Similarity:
     def _loaded(self) -> tuple[Any, Any]:
         if not (self.folder / "config.json").is_file():
             raise DataError(f"{self.folder} holds no model of transformers (a config.json).", fix=f"give a folder, or {OURS}")
-        from mitate.runtime import quiet
+        from mitate.runtime import check_sizes, quiet, with_all_weights
 
         try:
             with quiet():
                 from transformers import AutoModel, AutoProcessor
         except ImportError as wrong:
             raise MissingExtra.of(wrong.name or "transformers", "diffusion", "An image-text model") from wrong
+        check_sizes(self.folder)
         how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             with quiet():
-                model = AutoModel.from_pretrained(self.folder, use_safetensors=True, **how).float().eval()
+                model = with_all_weights(AutoModel.from_pretrained(self.folder, use_safetensors=True, output_loading_info=True, **how)).float().eval()
                 made = model, AutoProcessor.from_pretrained(self.folder, **how)
         except Exception as wrong:  # whatever a damaged folder raises in the library that reads it
             told = (str(wrong).strip().splitlines() or [type(wrong).__name__])[0]
@@ -171,10 +172,10 @@ class Similarity:
         """Unit vectors, float64 [n, d]."""
         import torch
 
-        from mitate.runtime import torch_threads
+        from mitate.runtime import torch_threads, used
 
         model, processor = self._loaded
-        with torch_threads(), torch.inference_mode():
+        with used(self.folder), torch_threads(), torch.inference_mode():
             found = [getattr(model, feature)(**processor(return_tensors="pt", **part)) for part in parts]
             rows = np.concatenate([getattr(one, "pooler_output", one).double().numpy() for one in found])
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)

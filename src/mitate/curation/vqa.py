@@ -21,7 +21,7 @@ from mitate.curation.dependency import Question, answered, of_lab, same
 from mitate.curation.verdicts import Verdicts, coloured
 from mitate.errors import DataError, MissingExtra
 from mitate.generators.places import fetch_model, is_hub_name
-from mitate.runtime import quiet, torch_threads
+from mitate.runtime import check_sizes, quiet, torch_threads, used
 from mitate.settings import digest
 from mitate.store import file_digest
 
@@ -70,7 +70,9 @@ class Vqa:
         """DataError for a sentence without questions, or a question that is longer than the model reads."""
         tokenizer = self._loaded[2]
         texts = list(dict.fromkeys(q.question for sentence in dict.fromkeys(sentences) for q in self.asked_of(sentence)))
-        for text, tokens in zip(texts, tokenizer(texts).input_ids, strict=True):
+        with used(self.folder):
+            read = tokenizer(texts).input_ids
+        for text, tokens in zip(texts, read, strict=True):
             if len(tokens) > self._length:
                 raise DataError(f"The question {text[:60]!r} has {len(tokens)} tokens; {self.model} reads {self._length}.", fix="shorten it")
 
@@ -91,7 +93,7 @@ class Vqa:
         import torch
 
         model, look, tokenizer = self._loaded
-        with torch_threads(), torch.inference_mode(), torch.random.fork_rng(devices=[]), quiet():
+        with used(self.folder), torch_threads(), torch.inference_mode(), torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(0)  # ViLT shuffles the patches of a picture
             words = tokenizer(list(questions), padding="max_length", max_length=self._length, return_tensors="pt")
             seen = {name: v.expand(len(questions), *v.shape[1:]) for name, v in look(images=[image], return_tensors="pt").items()}
@@ -106,7 +108,8 @@ class Vqa:
     def _length(self) -> int:
         model, _, tokenizer = self._loaded
         reads = getattr(model.config, "text_config", None) or model.config
-        return int(min(LONGEST, tokenizer.model_max_length, reads.max_position_embeddings))
+        with used(self.folder):
+            return int(min(LONGEST, tokenizer.model_max_length, reads.max_position_embeddings))
 
     @property
     def _loaded(self) -> tuple[Any, Any, Any]:
@@ -133,6 +136,7 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
             from transformers import ViltForQuestionAnswering as Vilt
     except ImportError as wrong:
         raise MissingExtra.of(wrong.name or "transformers", "diffusion", "A judge that answers questions") from wrong
+    check_sizes(folder)
     how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     fix = "give a folder that transformers saved as safetensors"
     with quiet():
@@ -140,8 +144,9 @@ def _load(folder: Path) -> tuple[Any, Any, Any]:
             config = AutoConfig.from_pretrained(folder, **how)
         except Exception as wrong:  # whatever a damaged folder raises in the library that reads it
             raise DataError(f"{folder} cannot be opened ({_first(wrong)}).", fix=fix) from wrong
-        if config.model_type not in KINDS or not any("QuestionAnswering" in name for name in config.architectures or ()):
-            kind = (config.architectures or [config.model_type])[0]
+        made = config.architectures if isinstance(config.architectures, list) else []
+        if config.model_type not in KINDS or not any("QuestionAnswering" in str(name) for name in made):
+            kind = (made or [config.model_type])[0]
             raise DataError(f"{folder} is a {kind}, which answers no questions here.", fix="give ViltForQuestionAnswering or BlipForQuestionAnswering")
         try:
             opened: Any = Vilt if config.model_type == "vilt" else Blip

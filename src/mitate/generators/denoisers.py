@@ -28,12 +28,14 @@ from mitate.generators.inversion import Denoising
 from mitate.generators.pipelines import Pipeline
 from mitate.generators.places import index_of
 from mitate.generators.unet import UNet
-from mitate.runtime import quiet
+from mitate.runtime import check_sizes, quiet, used
 from mitate.settings import digest, parsed
 from mitate.store import file_digest
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 INDEX, UNET = "model_index.json", "unet"
+MOST_TIMES = 100_000  # that a schedule may have
+MOST_SIDE = 4096  # pixels of an image of a folder
 
 
 @dataclass(frozen=True)
@@ -122,21 +124,27 @@ class OfFolder:
         self.folder, self.index = folder, unconditional_index(folder)
         if self.index is None:
             raise DataError(f"{folder} holds no denoiser (a {INDEX} with a UNet2DModel).", fix="give a folder that diffusers saved from DDPM, DDIM or LDM")
+        check_sizes(folder)
         schedule = _read(folder / "scheduler" / "scheduler_config.json")
         self.kind = str(schedule.get("prediction_type", "epsilon"))
         if self.kind not in PREDICTIONS:
             raise DataError(f"{folder} predicts {self.kind!r}, which is not known here.", fix=f"give one of {', '.join(PREDICTIONS)}")
         self.alphas = _alphas(schedule, where=folder)
         config = _read(folder / UNET / "config.json")
-        side = config["sample_size"]
-        rows, columns = (side, side) if isinstance(side, int) else side
         if config.get("class_embed_type"):
             raise DataError(f"{folder} is told classes in a way that is not known here ({config['class_embed_type']}).", fix="give one with a table of classes")
-        self.maps, self.n_classes = int(config["in_channels"]), max(0, int(config.get("num_class_embeds") or 0) - 1)  # the last class is none
-        self.halved = 2 ** (len(self._coder.config.block_out_channels) - 1) if self._coder is not None else 1
-        channels = int(self._coder.config.in_channels) if self._coder is not None else self.maps
-        self.shape = (int(rows) * self.halved, int(columns) * self.halved, channels)
         self.pixels = self._coder is None
+        try:
+            side = config["sample_size"]
+            rows, columns = (side, side) if isinstance(side, int) else side
+            self.maps, self.n_classes = int(config["in_channels"]), max(0, int(config.get("num_class_embeds") or 0) - 1)  # the last class is none
+            self.halved = 1 if self.pixels else 2 ** (len(self._coder.config.block_out_channels) - 1)
+            self.shape = (int(rows) * self.halved, int(columns) * self.halved, self.maps if self.pixels else int(self._coder.config.in_channels))
+            if not (1 <= min(self.shape) and max(self.shape[:2]) <= MOST_SIDE and self.shape[2] in (1, 3)):
+                raise ValueError(f"images of {self.shape}")
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as wrong:
+            told = f"{folder / UNET / 'config.json'} does not say what images it makes ({type(wrong).__name__}: {str(wrong)[:100]})."
+            raise DataError(told, fix=f"save it again with diffusers; images have 1 or 3 channels and at most {MOST_SIDE} pixels a side") from wrong
 
     @cached_property
     def digest(self) -> str:
@@ -169,8 +177,9 @@ class OfFolder:
         try:
             with quiet():
                 net = getattr(diffusers, kind).from_pretrained(self.folder / part, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False)
-        except (OSError, ValueError, RuntimeError, KeyError) as wrong:
-            raise DataError(f"{self.folder / part} cannot be opened ({str(wrong).splitlines()[0]}).", fix="save it again, as safetensors") from wrong
+        except Exception as wrong:  # whatever a damaged folder raises in the library that reads it
+            told = (str(wrong).strip().splitlines() or [type(wrong).__name__])[0][:400]
+            raise DataError(f"{self.folder / part} cannot be opened ({told}).", fix="save it again, as safetensors") from wrong
         return net.requires_grad_(False).eval()
 
     def levels(self, n: int) -> Levels:
@@ -179,7 +188,9 @@ class OfFolder:
     def clean(self, z: Tensor, time: float | Tensor, classes: Tensor) -> Tensor:
         t = time if isinstance(time, Tensor) else torch.full((len(z),), time)
         labels = {"class_labels": classes} if self.n_classes else {}
-        return _clean(self.kind, z, self.net(z, t, **labels).sample[:, : self.maps], self.alphas[t.long()])  # what follows its maps is a learned variance
+        with used(self.folder / UNET):
+            seen = self.net(z, t, **labels).sample[:, : self.maps]  # what follows its maps is a learned variance
+        return _clean(self.kind, z, seen, self.alphas[t.long()])
 
     @torch.no_grad()
     def encode(self, x: np.ndarray) -> Tensor:
@@ -264,8 +275,13 @@ def _alphas(schedule: dict[str, Any], *, where: Path) -> Tensor:
     with quiet():
         from diffusers import DDPMScheduler
     try:
-        return DDPMScheduler.from_config({k: v for k, v in schedule.items() if not k.startswith("_")}).alphas_cumprod.double()
-    except (NotImplementedError, TypeError, ValueError) as wrong:
+        if (times := int(schedule.get("num_train_timesteps", 1000))) > MOST_TIMES:
+            raise ValueError(f"{times} times")
+        found = DDPMScheduler.from_config({k: v for k, v in schedule.items() if not k.startswith("_")}).alphas_cumprod.double()
+        if found.ndim != 1 or len(found) < 2 or not ((found >= 0) & (found <= 1)).all():
+            raise ValueError("its signal is no share")
+        return found
+    except (NotImplementedError, TypeError, ValueError, OverflowError, RuntimeError, LookupError, AttributeError) as wrong:
         raise DataError(f"{where} has a noise schedule that is not known here ({wrong}).", fix="give a model of DDPM make") from wrong
 
 

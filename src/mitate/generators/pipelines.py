@@ -28,7 +28,7 @@ from mitate.generators.learnt import Learnt
 from mitate.generators.places import LAB, Place, fetch, index_of, is_hub_name, is_pipeline, load
 from mitate.generators.tokens import said
 from mitate.progress import Progress, Silent
-from mitate.runtime import seed_of, torch_threads
+from mitate.runtime import seed_of, torch_threads, used
 from mitate.settings import QUIET, digest, parsed, suggest
 from mitate.store import file_digest
 
@@ -206,11 +206,13 @@ class Pipeline:
         """SettingError for a prompt of which the model would read a part only."""
         words = getattr(self.loaded, "tokenizer", None)
         most = getattr(words, "model_max_length", 0)
-        if not callable(words) or not 0 < most < LONGEST:
+        if not callable(words) or not isinstance(most, int | float) or not 0 < most < LONGEST:
             return
         convert = getattr(self.loaded, "maybe_convert_prompt", None)
         whole = [convert(p, words) if convert else p for p in prompts]  # with every vector of a learned word
-        for prompt, tokens in zip(prompts, words(whole, verbose=False).input_ids, strict=True):
+        with used(self.folder):
+            read = words(whole, verbose=False).input_ids
+        for prompt, tokens in zip(prompts, read, strict=True):
             if len(tokens) > most:
                 raise SettingError(f"The prompt {prompt[:40]!r} has {len(tokens)} tokens; {self.name} reads {most}.", fix="shorten it")
 
@@ -242,12 +244,17 @@ class _Brush:
                 some = list(prompts[start : start + self.batch])
                 padded = some + [""] * (self.batch - len(some))
                 told = {"prompt": padded, "device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": self.guided}
-                found = encode(**told, negative_prompt=[self.negative] * self.batch if self.guided and self.negative else None)
+                with used(self.pipeline.folder):
+                    found = encode(**told, negative_prompt=[self.negative] * self.batch if self.guided and self.negative else None)
                 for i, prompt in enumerate(some):
                     self.rows[prompt] = tuple(part[i] if part is not None else None for part in found)
 
     def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """At most a batch of images, uint8 [n, size, size, 3], and which of them the pipeline's own checker lets pass, bool [n]."""
+        with used(self.pipeline.folder):
+            return self._paint(prompts, seeds)
+
+    def _paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         short = self.batch - len(prompts)
         chances = [torch.Generator().manual_seed(s % 2**63) for s in [*seeds, *[0] * short]]
         padded = [*prompts, *[prompts[-1]] * short]
@@ -258,7 +265,8 @@ class _Brush:
         try:
             made = self.pipeline.loaded(**words, generator=chances, output_type="np", **self.how)
         except ValueError as wrong:
-            raise SettingError(f"{self.pipeline.name} does not paint so ({str(wrong).splitlines()[0]}).", fix="change the steps or the guidance") from wrong
+            told = (str(wrong).splitlines() or [""])[0]
+            raise SettingError(f"{self.pipeline.name} does not paint so ({told}).", fix="change the steps or the guidance") from wrong
         if not np.isfinite(made.images[: len(prompts)]).all():
             name, how = self.pipeline.name, self.pipeline.place.precision
             raise JobError(f"{name} painted values that are no numbers, in {how}.", fix="use another precision: float32 or bfloat16")
@@ -293,7 +301,7 @@ def open_pipeline(source: str | Path, place: Place | None = None) -> Pipeline:
         template, styled = str(facts["template"]), str(facts["styled"])
         if "{label}" not in template or not all(part in styled for part in ("{label}", "{style}")):
             raise ValueError(f"template {template!r}, styled {styled!r}")
-    except (OSError, ValueError, TypeError, AttributeError) as wrong:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as wrong:
         raise DataError(f"{folder / 'mitate.json'} is not the defaults of a pipeline ({wrong}).", fix="correct it, or delete it") from wrong
     return Pipeline(str(source), folder, steps, guidance, template, styled, place or Place())
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, MissingExtra, SettingError
-from mitate.runtime import quiet
+from mitate.runtime import check_sizes, quiet
 from mitate.settings import parsed, suggest
 
 LAB = Path(__file__).parent.parent / "weights" / "lab"
 PRECISIONS = ("float32", "bfloat16", "float16")
 SAVINGS = ("", "slices", "offload")
+LONGEST = 255  # bytes that the name of a folder can have
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def index_of(folder: Path) -> dict[str, Any]:
         index = dict(parsed((folder / "model_index.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as wrong:
         raise DataError(f"{folder} holds no pipeline (a model_index.json that can be read).", fix="copy the folder whole") from wrong
-    if odd := [name for name in index if name in ("", ".", "..") or Path(name).name != name or "\\" in name]:
+    if odd := [name for name in index if name in ("", ".", "..") or Path(name).name != name or "\\" in name or len(name.encode()) > LONGEST]:
         raise DataError(f"{folder}/model_index.json names {odd[0][:60]!r}, which cannot be a part of it.", fix="copy the folder whole from where it was made")
     return index
 
@@ -91,6 +92,7 @@ def load(folder: Path, place: Place) -> Any:
     named = [name for name, kind in index.items() if isinstance(kind, list) and kind and kind[0]]
     if missing := [name for name in named if not (folder / name).is_dir()]:
         raise DataError(f"{folder} cannot be opened as a pipeline: it has no {missing[0]}.", fix="copy the folder whole")
+    check_sizes(folder)
     try:
         import torch
 
@@ -112,7 +114,10 @@ def load(folder: Path, place: Place) -> Any:
     if place.saving == "offload":
         pipeline.enable_model_cpu_offload(device=place.device)
     else:
-        pipeline.to(place.device)
+        try:
+            pipeline.to(place.device)
+        except NotImplementedError as wrong:  # a tensor that its file does not have
+            raise DataError(f"{folder} cannot be opened as a pipeline: it lacks weights.", fix="copy the folder whole") from wrong
     if place.saving == "slices":
         pipeline.enable_attention_slicing()
         pipeline.vae.enable_slicing()

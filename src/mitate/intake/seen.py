@@ -106,7 +106,7 @@ def traced(ours: Sequence[Look], known: Sequence[Look], *, store: Store | None =
     path = _place(f"copies {TRACING}", [thumbs, sides, theirs, np.array(shapes, dtype=np.int64)], store)
     try:
         return [_copy(*values) for values in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError, OverflowError):
         found = trace()
     with contextlib.suppress(OSError, StoreError):
         write_text(path, json.dumps([[c.row, c.known, c.residual, c.expected, c.turn, c.window, c.gain] for c in found]))
@@ -129,7 +129,7 @@ def _remembered(what: str, arrays: Sequence[np.ndarray], compare: Callable[[], l
     path = _place(what, arrays, store)
     try:
         return [Pair(*map(int, p[:2]), *map(float, p[2:])) for p in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError, OverflowError):
         pairs = compare()
     with contextlib.suppress(OSError, StoreError):
         write_text(path, json.dumps([[p.a, p.b, p.residual, p.spacing] for p in pairs]))
@@ -169,7 +169,7 @@ def _lines(path: Path, wanted: set[Stamp]) -> Iterator[tuple[bytes, Stamp, Look]
                 raw = base64.b64decode(thumb, validate=True)
                 if stamp in wanted and len(raw) == SIDE * SIDE and len(digest) == 32:
                     yield line, stamp, Look(digest, mark, (int(h), int(w), int(c)), raw, bool(signed))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError, OverflowError):
                 continue
 
 

@@ -32,6 +32,7 @@ OK, WATCH, STOP = "OK", "WATCH", "STOP"
 WEIGHT = 0.3  # of the newest generation
 PARTS = 10  # that null runs are cut into, so that none is judged by its own moments
 STILL = 1e-12  # spread below which an indicator counts as one that never moves
+LARGEST = 1e100  # of an indicator: squares of such, and sums of them, are numbers
 Run = Sequence[Mapping[str, float]]
 
 
@@ -105,14 +106,17 @@ class Monitor:
             raise SettingError(
                 f"{runs} null runs cannot show a rate of {rate:g} a run.", fix=f"give {math.ceil(1 / rate) - 1} null runs or more, or a larger rate"
             )
+        if (largest_seen := float(np.abs(values).max())) > LARGEST:
+            raise SettingError(f"An indicator of the null runs is {largest_seen:.3g}.", fix=f"watch indicators of at most {LARGEST:g}")
         moves = _covariance(values).diagonal() > STILL
         still = tuple(n for n, m in zip(known, moves, strict=True) if not m)
         if not moves.any():
             raise SettingError("No indicator moves in null runs.", fix="watch indicators that real pairs move")
         values = values[:, :, moves]
-        largest, joint = _run_maxima(values, weight)
         covariance = _covariance(values)
-        whiten = _whitening(covariance)
+        if not len(whiten := _whitening(covariance)):
+            raise SettingError("No indicator moves by itself in null runs.", fix="watch indicators that real pairs move")
+        largest, joint = _run_maxima(values, weight)
         known_size = {"indicators": values.shape[2], "free": len(whiten), "looks": size}
         return cls(
             names=tuple(n for n, m in zip(known, moves, strict=True) if m), still=still, spread=np.sqrt(covariance.diagonal()), whiten=whiten,

@@ -80,7 +80,7 @@ def monitor_of(
     asked = read_asked(folder) if (folder / ASKED).exists() else None
     key = {"rate": rate, "null": str(null) if null is not None else None, "lows": dict(lows or {}), "run": asked}
     if null is None and (folder / ALARM).exists() and (kept := read_json(folder / ALARM)).get("asked") == key:
-        return Monitor.of(kept["monitor"])
+        return Monitor.of(kept.get("monitor", {}))
     if null is not None:
         _check_null(Path(null), asked)
         monitor = Monitor.calibrated(runs_of(Path(null)), rate=rate, lows=lows)

@@ -250,7 +250,7 @@ class _Pool:
             kept, accepted = int(whole["prompts"]), str(whole["accepted"])
             self.whole = _Tally(int(whole["rounds"]), Counter(whole["drops"]), Counter(whole["used"]))
             differ = [key for key in TOLD if asked[key] != self.asked[key]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as wrong:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as wrong:
             raise DataError(f"{self.manifest_file} cannot be read.", fix=another) from wrong
         self.lines = _lines_of(self.out, another)
         if differ and not self.lines:  # nothing came of it, as where an address was mistyped

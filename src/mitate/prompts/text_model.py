@@ -14,7 +14,7 @@ from typing import Any
 from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.prompts.asking import ALIKE, Answer, Ask, instructions, read_lines
 from mitate.prompts.skills import SkillSpec
-from mitate.runtime import quiet, seed_of, torch_threads, used, with_all_weights
+from mitate.runtime import check_sizes, quiet, seed_of, torch_threads, used, with_all_weights
 from mitate.settings import digest, suggest
 from mitate.store import file_digest
 
@@ -134,6 +134,7 @@ def _load(folder: Path, how: TextHow) -> tuple[Any, Any]:
             from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as wrong:
         raise MissingExtra.of(wrong.name or "transformers", "diffusion", "A text model") from wrong
+    check_sizes(folder)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet():
         try:

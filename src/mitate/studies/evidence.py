@@ -116,7 +116,7 @@ class Ending:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "jobs.jsonl"
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
+        lines = self.file.read_text(encoding="utf-8", errors="replace").splitlines() if self.file.is_file() else []
         whole = {digest: line for line in lines if (digest := _digest_of(line))}  # a kill may have left half a line
         self.told = set(whole)
         write_text(self.file, "".join(line + "\n" for line in whole.values()))

@@ -148,14 +148,14 @@ def record_opening(store: Store, *, study: str, test: str, run: Path, images: tu
 def _openings(store: Store) -> list[Opening]:
     """The readable lines of the ledger; a line that a full disk cut short was never an opening, the study stops before it looks."""
     try:
-        lines = _ledger(store).read_text(encoding="utf-8").splitlines()
+        lines = _ledger(store).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     found = []
     for line in lines:
         try:
             facts = parsed(line)
-            found.append(Opening(facts["study"], facts["test"], facts["run"], tuple(facts["images"])))
+            found.append(Opening(str(facts["study"]), str(facts["test"]), str(facts["run"]), tuple(map(str, facts["images"]))))
         except (ValueError, KeyError, TypeError):
             continue
     return found
