@@ -119,6 +119,8 @@ def test_the_forecast_counts_what_the_metrics_do() -> None:
     assert capped["neighbours"] == one["neighbours"]
     with_floor = forecast.operations(20_000, (20_000, 20_000), 64, most=10**9)
     assert with_floor["neighbours"].float32 == pytest.approx(2 * one["neighbours"].float32)
+    few = forecast.operations(40, (40, 30), 4096, most=10**9)["sets"]
+    assert few.float64 < 1e10, "with fewer images than columns no matrix of columns is made"
     told = forecast.seconds(one, forecast.Rates(1e9, 1e9))
     assert set(told) == set(li.PARTS) == set(forecast.BESIDE) and all(seconds > 0 for seconds in told.values())
     assert all(rate > 0 for rate in (forecast.rates().float32, forecast.rates().float64))
@@ -165,11 +167,13 @@ def test_a_kept_set_is_named_by_its_values(files: Path, tmp_path: Path) -> None:
         assert kept.dtype == dtype and np.array_equal(kept, wide)
 
 
-def test_rows_that_stand_in_two_sets_are_found(files: Path) -> None:
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<f2", ">f4"])
+def test_rows_that_stand_in_two_sets_are_found_whatever_type_they_were_saved_as(files: Path, dtype: str) -> None:
     held = np.load("held.npy")
     held[[5, 17]] = np.load("real.npy")[[100, 3]]
-    np.save("held.npy", held)
+    np.save("held.npy", held.astype(dtype))
     assert open_features("held.npy").shared_with(open_features("real.npy")).tolist() == [5, 17]
+    assert open_features("real.npy").shared_with(open_features("held.npy")).tolist() == [3, 100]
     with pytest.raises(DataError, match=r"2 held-out rows are also among the real ones \(row 5"):
         assess(Assess(fakes="fakes.npy", real="real.npy", held_out="held.npy"), store=Store(files / "store"), workers=0)
 
@@ -186,9 +190,12 @@ def test_rows_that_stand_in_two_sets_are_found(files: Path) -> None:
         (lambda: np.save("fakes.npy", points(10)), "has 10 rows"),
         (lambda: np.save("fakes.npy", points(100, 7)), "different numbers of columns"),
         (lambda: np.save("fakes.npy", np.where(np.arange(100)[:, None] == 41, np.nan, points(100))), r"not finite \(row 41\)"),
+        (lambda: np.save("fakes.npy", points(100) * np.float32(1e20)), r"values above 1e\+15 \(row 0\)"),
+        (lambda: (np.savez("x.npz", x=points(100)), Path("x.npz").replace("fakes.npy")), "an archive of arrays"),
+        (lambda: (Path("fakes.npy").unlink(), Path("fakes.npy").mkdir()), "is a folder"),
         (lambda: np.save("fakes.npy", np.load("held.npy")), "80 held-out rows are also among the synthetic ones"),
     ],
-    ids="garbage missing cut pickle flat integers few columns nan held".split(),
+    ids="garbage missing cut pickle flat integers few columns nan huge archive folder held".split(),
 )
 def test_files_that_hold_no_features_are_refused_in_one_line(files: Path, change, said: str) -> None:
     change()
@@ -197,12 +204,26 @@ def test_files_that_hold_no_features_are_refused_in_one_line(files: Path, change
     assert "fix: " in str(wrong.value) and "\n" not in str(wrong.value)
 
 
+def test_synthetic_rows_that_are_real_ones_are_told(files: Path) -> None:
+    found = assess(Assess(fakes="real.npy", real="real.npy", most=60), store=Store(files / "store"), workers=0).facts["findings"]
+    assert found[0] == "120 of 120 synthetic rows are among the real ones, value for value"
+    assert found[1] == "metrics of neighbours are of parts of the sets, at most 60 images of each"
+
+
+@pytest.mark.parametrize("condition", ["privacy is leaks", "copies > 0", "utility.gain > 0"])
+def test_a_condition_on_what_features_never_tell_is_refused_before_anything_runs(files: Path, condition: str) -> None:
+    done = CliRunner().invoke(app, ["assess", "fakes.npy", "--real", "real.npy", "--fail-if", condition])
+    assert isinstance(done.exception, SettingError) and "features alone do not tell of" in str(done.exception) and not (files / "store" / "objects").exists()
+
+
 def test_axes_and_images_that_features_cannot_answer_are_refused(files: Path) -> None:
     store = Store(files / "store")
     for asked, said in (
         (Assess(fakes="fakes.npy", real="real.npy", axes=("privacy", "fidelity")), "do not tell of privacy"),
         (Assess(fakes="fakes.npy", real="digits:5"), "digits:5 holds images"),
-        (Assess(fakes="fakes.npy", real="real.npy", foreign="real.npy"), "leave --foreign out"),
+        (Assess(fakes="fakes.npy", real="real.npy", foreign="real.npy"), "no use for foreign"),
+        (Assess(fakes="fakes.npy", real="real.npy", features="pixels", steps=20), "no use for features and steps"),
+        (Assess(fakes="fakes.npy", real="real.npy", most=5), "most is 5"),
     ):
         with pytest.raises(SettingError, match=said):
             assess(asked, store=store, workers=0)

@@ -186,6 +186,7 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
     Of features (.npy files, one row an image) fidelity and diversity are told, for sets of up to millions.
     """
     from mitate.engine import parse_engine
+    from mitate.features.given import is_given
     from mitate.intake.scanning import check_places
     from mitate.studies.assess import assess as assess_sets
     from mitate.studies.assess_answer import conditions_of, table, write
@@ -196,6 +197,10 @@ def assess(fakes: str, axes: str | None, html: Path | None, json_file: Path | No
     check_asked(asked)
     check_places(html, json_file)
     wanted = conditions_of(conditions)
+    if is_given(fakes):
+        from mitate.studies.assess_given import check_conditions
+
+        check_conditions(wanted)
     found = assess_sets(asked, store=Store.find(), workers=parse_engine(engine), tell=lambda line: say(line, err=True))
     for line in table(found):
         say(line)

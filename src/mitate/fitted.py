@@ -113,6 +113,8 @@ def load_generator(name: str, *, store: Store | None = None) -> Fitted:
     except DataError:
         entry = None
     entry = entry or (store.get(name) if len(name) == 64 and name.isalnum() else None)
+    if entry is None and name in (known := store.refs()):
+        raise SettingError(f"What {name!r} names ({known[name][:12]}) is gone from the store.", fix="run the command that made it again")
     if entry is None:
         raise SettingError(
             f"There is no kept generator {name!r}.", fix=suggest(name, store.refs()) if store.refs() else "fit one: mitate fit diffusion FOLDER --as NAME"

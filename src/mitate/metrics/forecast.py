@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mitate.metrics import kernel, moments
-from mitate.metrics.frechet import LARGEST_DRAWN, SIZES
+from mitate.metrics.frechet import LARGEST_DRAWN, LEAST_INFINITY, SIZES
 
 TRIED = 1024  # side of the product that is timed
 TURNS = 5
@@ -45,11 +45,11 @@ def operations(real: int, others: Sequence[int], d: int, *, most: int) -> dict[s
     by_moments = moments.pays(lengths, kernel.LEFT_OUT, d)
     share = min(1.0, most / max(real, n))
     near = len(others) * 2 * d * share**2 * (real**2 / 2 + n**2 / 2 + real * n)
-    gaussians = d * d * (2 * len(others) * (real + n) + len(others) * SIZES * min(n, LARGEST_DRAWN) * 0.55)
+    gaussians = d * min(d, max(real, n)) * (2 * len(others) * (real + n) + len(others) * SIZES * min(n, LARGEST_DRAWN) * 0.55)
     return {
         "kernel_distance": Operations(float64=moments.cost(lengths, kernel.LEFT_OUT, d) if by_moments else (2 * d + moments.OF_A_PAIR) * pairs),
         "neighbours": Operations(float32=near),
-        "sets": Operations(float64=gaussians + len(others) * (SIZES + 2) * 20 * d**3),
+        "sets": Operations(float64=gaussians + len(others) * (2 + SIZES * (n >= LEAST_INFINITY)) * 20 * min(n, d) ** 3),
     }
 
 
