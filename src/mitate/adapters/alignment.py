@@ -218,13 +218,18 @@ def _roughness(x: np.ndarray) -> np.ndarray:
     do not count as grain."""
     near = _neighbours(x)
     fine = (x - near) ** 2
-    level = np.clip((near * LEVELS / 256).astype(int), 0, LEVELS - 1)
+    level = _level(near)
     out = np.zeros((LEVELS, x.shape[-1]))
     for c in range(x.shape[-1]):
         for k in range(LEVELS):
             inside = fine[..., c][level[..., c] == k]
             out[k, c] = np.median(inside) if len(inside) >= 64 else np.nan
     return out
+
+
+def _level(near: np.ndarray) -> np.ndarray:
+    """The level of local brightness. Means of whole grey levels lie on the borders between levels, and rounding must not move them over."""
+    return np.clip((near * LEVELS / 256 + 1e-6).astype(int), 0, LEVELS - 1)
 
 
 def _roughness_of_white_noise() -> float:
@@ -241,7 +246,7 @@ def _add_grain(x: np.ndarray, grain: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Noise drawn from each image's own bytes (`key`, the image as it came in), so that an image always gets the same."""
     if not grain.any():
         return x
-    level = np.clip((_neighbours(x) * LEVELS / 256).astype(int), 0, LEVELS - 1)
+    level = _level(_neighbours(x))
     out = np.empty_like(x)
     for i in range(len(x)):
         chance = np.random.Generator(np.random.PCG64(seed_of("grain", np.ascontiguousarray(key[i]).tobytes().hex())))
