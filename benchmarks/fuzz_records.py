@@ -176,9 +176,9 @@ def _skills(name: str) -> Place:
     """The run folder of a study of skills, made up."""
 
     def make(folder: Path) -> tuple[Path, Read]:
+        from mitate.files import write_json
         from mitate.report.html import write_report
         from mitate.settings import plain
-        from mitate.store import write_json
         from mitate.studies.skills_answer import answer, lines
         from mitate.studies.skills_planning import Skills
         from mitate.study import Run, Study

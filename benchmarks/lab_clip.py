@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 import cells
+from mitate.files import file_digest
 from mitate.lab.captions import SAYABLE, caption
 from mitate.lab.drawing import STYLES, draw_all
 from mitate.lab.foils import ATTRIBUTES, foil
 from mitate.lab.world import Scene, World
 from mitate.runtime import torch_threads
-from mitate.store import file_digest
 
 OUT = Path(__file__).parent / "results" / "lab_clip.jsonl"
 OURS = Path(__file__).parents[1] / "src" / "mitate" / "weights" / "lab-clip"

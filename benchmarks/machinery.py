@@ -191,13 +191,14 @@ def _wrap_files(meter: Meter) -> None:
 
 
 def _wrap_store(meter: Meter) -> None:
-    from mitate import settings, store, study
+    from mitate import files, settings, store, study
 
     for name in ("make", "get"):
         meter.wrap(store.Store, name, "store")
-    for name in ("write_text", "write_json"):
-        meter.wrap(store, name, "store")
-    meter.wrap(store, "file_digest", "hashing")
+    for place in (files, store):
+        for name in ("write_text", "write_json"):
+            meter.wrap(place, name, "store")
+        meter.wrap(place, "file_digest", "hashing")
     for place in (store, study, settings):
         meter.wrap(place, "digest", "hashing")
 

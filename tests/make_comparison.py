@@ -13,8 +13,8 @@ import numpy as np
 
 from make_run import CLASSES, _leaf
 from mitate import codec
+from mitate.files import write_json, write_text
 from mitate.settings import plain
-from mitate.store import write_json, write_text
 from mitate.studies.compare import answer
 from mitate.studies.compare_cells import AXES, Cell, cells_of
 from mitate.studies.compare_planning import CASES, Compare, _rules

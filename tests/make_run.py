@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mitate import codec
-from mitate.store import write_json, write_text
+from mitate.files import write_json, write_text
 
 VERDICTS = ("go", "stop_small", "more_evidence", "stop_privacy", "stop_useless", "stop_futile", "no_generator")
 CLASSES = ("healthy", "rust", "leaf miner", "phoma", "cercospora")

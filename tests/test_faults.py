@@ -25,8 +25,9 @@ import pytest
 from mitate import cli, codec, registry
 from mitate.engine import _Here
 from mitate.errors import JobError, SettingError
+from mitate.files import write_text
 from mitate.generator import Pixels
-from mitate.store import Store, write_text
+from mitate.store import Store
 from mitate.study import Run
 
 WRITES = ("w", "a", "x", "+")
@@ -62,7 +63,7 @@ def leaves(root: Path, *, classes: int = 2, n: int = 30) -> Path:
 
 def made(store: Store) -> dict[str, str]:
     """Digest of every file of every object but for what holds seconds."""
-    from mitate.store import file_digest
+    from mitate.files import file_digest
 
     return {
         f"{name[:8]}/{p.name}": file_digest(p)

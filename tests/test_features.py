@@ -22,10 +22,11 @@ from mitate.features import kinds
 from mitate.features.extractor import Extractor, as_input, extractor, extractor_of
 from mitate.features.networks import Intermediate, channel_statistics, intermediate
 from mitate.features.small import SmallNet
+from mitate.files import file_digest
 from mitate.images import from_arrays
 from mitate.metrics.kernel import kernel_distance
 from mitate.runtime import torch_threads
-from mitate.store import Asked, Entry, Store, file_digest
+from mitate.store import Asked, Entry, Store
 from mitate.training import backbones
 
 OURS = ("pixels", "random", "mitate-small")

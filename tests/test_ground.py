@@ -16,9 +16,10 @@ import pytest
 import mitate.store
 from mitate import registry
 from mitate.errors import DataError, MissingExtra, SettingError, StoreError
+from mitate.files import checked_name, disk_errors, write_text
 from mitate.runtime import seed_of
 from mitate.settings import canonical, digest, from_text, record, seconds
-from mitate.store import Asked, Store, checked_name, disk_errors, write_text
+from mitate.store import Asked, Store
 
 
 @dataclass(frozen=True)

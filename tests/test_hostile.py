@@ -994,11 +994,11 @@ def test_an_archive_with_pickled_arrays_is_refused(tmp_path: Path, trap: bytes, 
 
 
 def test_a_generation_of_a_loop_with_pickled_arrays_is_refused(looped: Path, tmp_path: Path, trap: bytes) -> None:
+    from mitate.files import file_digest
     from mitate.loops.chains import collapse
     from mitate.loops.grounds import ground_of
     from mitate.loops.loop import Loop
     from mitate.report.loop_run import LoopRun
-    from mitate.store import file_digest
 
     own = looped / "chain-000"
     np.savez(own / "generation-002.npz", images=np.array([Trap(tmp_path / "sprung")], dtype=object))

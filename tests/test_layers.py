@@ -13,7 +13,7 @@ SRC = Path(__file__).parent.parent / "src" / "mitate"
 FACE = ["cli", "cli_asked", "cli_said", "cli_options", "cli_pictures", "cli_runs", "cli_merge", "cli_skills", "cli_review", "cli_relabel", "cli_loops"]
 LAYERS = [
     ["errors"],
-    ["settings", "registry", "remote", "store", "progress", "runtime", "marks", "codec", "fitting"],
+    ["settings", "registry", "files", "remote", "store", "progress", "runtime", "marks", "codec", "fitting"],
     ["images"],
     ["generator", "adapter", "score", "recipe", "study", "cards"],
     ["sets", "packed"],
@@ -35,8 +35,8 @@ APART = {"intake", "generators", "captioners", "metrics", "training", "adapters"
 TORCH = {"fitting", "generators", "training", "features"}  # may import torch at the top
 TORCH_FILES = {"metrics/ascent.py", "metrics/attacks.py", "metrics/robustness.py"}  # functions of a torch model
 NO_NUMPY = {
-    *FACE, "errors", "settings", "registry", "store", "progress", "runtime", "score", "recipe", "study", "answers", "meeting", "remote", "cluster", "engine",
-    "__init__", "__main__",
+    *FACE, "errors", "settings", "registry", "files", "store", "progress", "runtime", "score", "recipe", "study", "answers", "meeting", "remote", "cluster",
+    "engine", "__init__", "__main__",
     "plan_file",
 }  # fmt: skip
 

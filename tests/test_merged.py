@@ -15,6 +15,7 @@ import mitate as mi
 from mitate.adapted import learnt
 from mitate.cli_merge import merge as command
 from mitate.errors import DataError, MitateError, SettingError
+from mitate.files import file_digest
 from mitate.generators.fusing import fuse as fuse_folder
 from mitate.generators.learnt import LORA
 from mitate.generators.merging import DareTies, DeltaMean, FactorMean, Summed, Ties
@@ -22,7 +23,7 @@ from mitate.generators.pipelines import How, open_pipeline
 from mitate.generators.places import LAB
 from mitate.generators.updates import Update, Updates
 from mitate.merged import Merged, fuse, interference, load_merged, merge
-from mitate.store import Asked, Store, file_digest
+from mitate.store import Asked, Store
 from tiny import tiny_pipeline, tiny_xl
 from tiny_experts import TARGETS, adapted, images_of, images_with, plain, write_expert
 

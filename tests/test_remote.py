@@ -23,10 +23,11 @@ from mitate.answers import worked
 from mitate.cli import app
 from mitate.engine import Engine
 from mitate.errors import JobError, MissingExtra, MitateError, SettingError, StoreError
+from mitate.files import write_json
 from mitate.meeting import invitation, meeting_of
 from mitate.remote import Damaged, Record, Remote
 from mitate.settings import plain
-from mitate.store import Asked, Entry, Store, write_json
+from mitate.store import Asked, Entry, Store
 from mitate.study import Job
 from mitate.verbs import keep_images
 from test_engine import chain, files, images

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mitate.features.small import WIDTH, SmallNet
+from mitate.files import file_digest
 from mitate.fitting import Schedule, optimise
 from mitate.runtime import seed_of, torch_threads
-from mitate.store import file_digest
 from mitate.training.backbones import mobilenet_v2
 
 SEED = 0

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from mitate.engine import Engine
+from mitate.files import write_json
 from mitate.settings import plain
-from mitate.store import Store, write_json
+from mitate.store import Store
 from mitate.studies.arms import group_numbers
 from mitate.studies.compare import answer
 from mitate.studies.compare_cells import Cell, CellJobs

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitate.errors import DataError, SettingError
+from mitate.files import disk_errors, sweep
 from mitate.fitted import Fitted, fit, fit_question, load_fitted
 from mitate.images import ImageSet
 from mitate.progress import Progress
 from mitate.runtime import seed_of
 from mitate.settings import record, suggest
 from mitate.shots import Shots, adapt_shots
-from mitate.store import Store, disk_errors, sweep
+from mitate.store import Store
 from mitate.verbs import keep_images, perform
 
 if TYPE_CHECKING:

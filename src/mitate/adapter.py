@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mitate.errors import DataError
+from mitate.files import write_json
 from mitate.settings import digest, parsed
-from mitate.store import write_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from mitate.cli_relabel import relabel
 from mitate.cli_runs import EXIT
 from mitate.cli_said import refuse, say
 from mitate.errors import MitateError, SettingError
-from mitate.store import Store, disk_errors
+from mitate.files import disk_errors
+from mitate.store import Store
 
 
 class _Commands(click.Group):
@@ -264,9 +265,9 @@ def scan(
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit(kind: str, images: str, name: str, options: tuple[str, ...], size: int, per_class: int, seed: int) -> None:
     """Fit a generator KIND (vae, gan, diffusion, gaussian) on IMAGES and keep it under a name."""
+    from mitate.files import checked_name
     from mitate.fitted import fit as fit_generator
     from mitate.progress import Line, clock
-    from mitate.store import checked_name
 
     checked_name(name)
     chosen, train = kind_and_images(kind, images, options, size=size, per_class=per_class, seed=seed)

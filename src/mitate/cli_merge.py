@@ -33,13 +33,13 @@ def merge(
     (docs/merging.md). EXPERT is a name that mitate adapt lora or mitate merge kept, or a safetensors file.
     """
     from mitate.adapted import check_file
+    from mitate.files import checked_name
     from mitate.generators.interference import table
     from mitate.generators.merging import METHODS
     from mitate.merged import check_folder, interference, labelled
     from mitate.merged import merge as merged
     from mitate.progress import Line
     from mitate.settings import from_text, suggest
-    from mitate.store import checked_name
 
     method, experts = words[0], list(words[1:])
     if report:

@@ -168,9 +168,9 @@ def lora(base: str, images: str, name: str, file: Path | None, seed: int, device
 def shots(base: str, images: str, name: str, few: int, method: str, diversity: float | None, options: tuple[str, ...], seed: int) -> None:
     """The domain of a few images on a frozen diffusion model of a related one: no weight is trained (CRDI)."""
     from mitate.cli_asked import train_images
+    from mitate.files import checked_name
     from mitate.progress import Line, clock
     from mitate.shots import FAR, Shots, adapt_shots, typed
-    from mitate.store import checked_name
 
     checked_name(name)
     line = Line(1.0, title=f"adapt {base}")
@@ -194,11 +194,12 @@ def _adapt(base: str, images: str, name: str, file: Path | None, seed: int, plac
     from mitate.adapted import adapt as learn
     from mitate.adapted import check_file, export
     from mitate.cli_asked import train_images
+    from mitate.files import checked_name
     from mitate.generators.pipelines import open_pipeline
     from mitate.generators.places import Place
     from mitate.painted import split_name
     from mitate.progress import Line, clock
-    from mitate.store import Store, checked_name
+    from mitate.store import Store
 
     checked_name(name)
     if file is not None:
@@ -232,11 +233,11 @@ def caption(images: str, model: str, json_file: Path | None) -> None:
     """Describe every image of IMAGES in words."""
     import json
 
+    from mitate.files import disk_errors, write_text
     from mitate.intake.opening import open_images
     from mitate.intake.scanning import check_places
     from mitate.painted import load_captioner
     from mitate.progress import Line
-    from mitate.store import disk_errors, write_text
 
     check_places(json_file)
     if json_file is not None and json_file.name == "metadata.jsonl":

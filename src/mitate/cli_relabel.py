@@ -40,9 +40,9 @@ def relabel(
     """
     from mitate.curation.export import export
     from mitate.curation.filters import Rules
+    from mitate.files import write_json, writing
     from mitate.progress import Line
     from mitate.relabelled import relabel as run
-    from mitate.store import write_json, writing
 
     rules = Rules(keep, confidence, sure, "drop" if no_relabel else "relabel")
     if out is not None and out.resolve().is_relative_to(fakes.resolve()):

@@ -28,10 +28,11 @@ from typing import Any
 
 from mitate.answers import answer_from, answer_to, check_answer, told_error
 from mitate.errors import JobError, MissingExtra, MitateError, SettingError, StoreError
+from mitate.files import disk_errors
 from mitate.meeting import InFolder, Meeting, invitation, meeting_of, store_of
 from mitate.runtime import machine
 from mitate.settings import plain
-from mitate.store import Asked, Store, disk_errors
+from mitate.store import Asked, Store
 from mitate.study import Job
 
 RETRIES = 3  # times that a job is begun again after its node or its worker was lost

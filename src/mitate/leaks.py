@@ -46,7 +46,7 @@ def losses(work: Work) -> dict[str, Any]:
 
 def half(work: Work) -> dict[str, Any]:
     """The held-out images that shadow model `which` trains on, as an image set."""
-    from mitate.store import write_json
+    from mitate.files import write_json
 
     whole, facts = read_pixels(work.inputs["held_out"]), read_facts(work.inputs["held_out"])
     rows = np.flatnonzero(halves_of(work.inputs["held_out"], pairs=work.settings["pairs"], seed=work.settings["seed"])[work.settings["which"]])

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mitate.errors import MitateError
+from mitate.files import disk_errors
 from mitate.remote import VARIABLE, Remote
-from mitate.store import Store, disk_errors
+from mitate.store import Store
 
 
 class Meeting(Protocol):

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from mitate.adapted import KINDS, check_file, whole
 from mitate.errors import DataError, JobError, SettingError
+from mitate.files import checked_name, writing
 from mitate.fitted import Fitted
 from mitate.progress import Progress
 from mitate.runtime import torch_threads
 from mitate.settings import parsed, plain, suggest
-from mitate.store import Asked, Entry, Store, checked_name, writing
+from mitate.store import Asked, Entry, Store
 
 if TYPE_CHECKING:
     from mitate.generators.interference import Interference

@@ -25,11 +25,11 @@ from typing import Any
 from mitate import codec
 from mitate.cards import dataset_card
 from mitate.errors import MissingExtra, SettingError
+from mitate.files import file_digest, write_json, write_text
 from mitate.images import ImageSet, Provenance
 from mitate.progress import Progress, Silent
 from mitate.sets import appear, close, encoded, facts_of, origin
 from mitate.settings import digest, plain, suggest
-from mitate.store import file_digest, write_json, write_text
 
 VERSION = 1  # raise it when the bytes of shards change
 FORMS = ("webdataset", "parquet")

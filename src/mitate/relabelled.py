@@ -25,6 +25,7 @@ from mitate.curation.labellers import Classifier, Labeller, ZeroShot, named
 from mitate.curation.ledger import FILTER, Decision, Ledger, Standing, checked
 from mitate.curation.review import list_set
 from mitate.errors import DataError, SettingError
+from mitate.files import locked
 from mitate.images import ImageSet
 from mitate.intake.listing import shown
 from mitate.intake.opening import look_all, open_data, open_images
@@ -36,7 +37,7 @@ from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
 from mitate.sets import UNLABELLED
 from mitate.settings import digest, plain, suggest
-from mitate.store import Asked, Entry, Store, locked
+from mitate.store import Asked, Entry, Store
 from mitate.stored import block, build_classifier
 from mitate.verbs import VERBS, keep_extractor, keep_images, perform
 

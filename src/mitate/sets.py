@@ -25,10 +25,10 @@ from typing import Any
 from mitate import codec
 from mitate.cards import dataset_card
 from mitate.errors import SettingError
+from mitate.files import disk_errors, file_digest, write_json, write_text
 from mitate.images import ImageSet, Provenance
 from mitate.progress import Progress, Silent
 from mitate.settings import digest, parsed, plain
-from mitate.store import disk_errors, file_digest, write_json, write_text
 
 SUMS = "SHA256SUMS"
 UNLABELLED = "unlabelled"

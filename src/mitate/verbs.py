@@ -19,12 +19,13 @@ import numpy as np
 
 from mitate import axes, leaks, registry
 from mitate.errors import DataError, JobError, MitateError
+from mitate.files import file_digest, write_json
 from mitate.generator import image_seeds
 from mitate.images import ImageSet
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads
 from mitate.settings import digest, record
-from mitate.store import Asked, Entry, Store, file_digest, write_json
+from mitate.store import Asked, Entry, Store
 from mitate.stored import BLOCK, Work, block, build_classifier, kind_of, load_classifier, load_fitted, read_facts, read_pixels
 
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.files import file_digest
 from mitate.progress import Progress, Silent
 from mitate.runtime import check_sizes, quiet, torch_threads, used, with_all_weights
 from mitate.settings import digest
-from mitate.store import file_digest
 
 LAB = Path(__file__).parent.parent / "weights" / "lab-captioner"
 BATCH = 32

@@ -19,13 +19,13 @@ from mitate.curation.filters import rewritten
 from mitate.curation.ledger import FILTER, NAME, Decision, Ledger, Standing
 from mitate.curation.review import list_set
 from mitate.errors import DataError, SettingError
+from mitate.files import disk_errors, file_digest, write_text
 from mitate.images import ImageSet, Provenance
 from mitate.intake.opening import look_all, open_images
 from mitate.packed import check_form, write_shards
 from mitate.progress import Progress
 from mitate.sets import SUMS, check_new, write_images
 from mitate.settings import parsed
-from mitate.store import disk_errors, file_digest, write_text
 
 FOLDER = "folder"  # the form of an export that is no shards
 PERSON = "review"  # in `filters`: at least one person looked at it. Names of people stay in the ledger

@@ -20,8 +20,8 @@ import numpy as np
 
 from mitate.curation.verdicts import Judge, Verdicts, coloured
 from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.files import file_digest
 from mitate.settings import digest, suggest
-from mitate.store import file_digest
 
 if TYPE_CHECKING:
     from mitate.curation.dependency import Question

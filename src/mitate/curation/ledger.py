@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, SettingError, StoreError
-from mitate.store import locked, writing
+from mitate.files import locked, writing
 
 NAME = "ledger.jsonl"
 KINDS = ("keep", "drop", "relabel", "undo")

@@ -20,10 +20,10 @@ import numpy as np
 from mitate.curation.dependency import Question, answered, of_lab, same
 from mitate.curation.verdicts import Verdicts, coloured
 from mitate.errors import DataError, MissingExtra
+from mitate.files import file_digest
 from mitate.generators.places import fetch_model, is_hub_name
 from mitate.runtime import check_sizes, quiet, torch_threads, used
 from mitate.settings import digest
-from mitate.store import file_digest
 
 KINDS = ("vilt", "blip")  # model types of transformers
 LONGEST = 40  # tokens of a question: what ViLT reads

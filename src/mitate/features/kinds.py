@@ -13,8 +13,8 @@ import numpy as np
 
 from mitate.errors import MissingExtra, SettingError
 from mitate.features.extractor import Extractor
+from mitate.files import file_digest
 from mitate.runtime import seed_of
-from mitate.store import file_digest
 
 if TYPE_CHECKING:
     from torch import nn

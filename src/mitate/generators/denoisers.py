@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mitate.codec import resize
 from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.files import file_digest
 from mitate.generators import samplers
 from mitate.generators.diffusion import Flow, clean_image
 from mitate.generators.inversion import Denoising
@@ -30,7 +31,6 @@ from mitate.generators.places import index_of
 from mitate.generators.unet import UNet
 from mitate.runtime import check_sizes, quiet, used
 from mitate.settings import digest, parsed
-from mitate.store import file_digest
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 INDEX, UNET = "model_index.json", "unet"

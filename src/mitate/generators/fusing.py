@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from mitate.errors import DataError
+from mitate.files import sweep, write_json
 from mitate.generators.places import index_of
 from mitate.generators.updates import Updates, part_of
 from mitate.settings import parsed
-from mitate.store import sweep, write_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # of a component, in one file; or beside it, an index of several
 INDICES = tuple(f"{name}.index.json" for name in WEIGHTS)

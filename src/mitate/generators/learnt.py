@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError
+from mitate.files import file_digest
 from mitate.generators.tokens import Words, spoken
 from mitate.runtime import quiet
 from mitate.settings import digest
-from mitate.store import file_digest
 
 WORDS, LORA = "words.safetensors", "pytorch_lora_weights.safetensors"  # in the folder of a fit
 LORA_PARTS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.", ".lora.down.", ".lora.up.")  # of the names of a LoRA's tensors

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from mitate.errors import DataError, JobError, SettingError
+from mitate.files import file_digest
 from mitate.generators.learnt import Learnt
 from mitate.generators.places import LAB, Place, fetch, index_of, is_hub_name, is_pipeline, load
 from mitate.generators.tokens import said
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of, torch_threads, used
 from mitate.settings import QUIET, digest, parsed, suggest
-from mitate.store import file_digest
 
 BATCH = 16  # images at once up to PIXELS of a side; above, fewer, so that memory stays about the same
 PIXELS = 128

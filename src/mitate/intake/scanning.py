@@ -19,6 +19,7 @@ import numpy as np
 
 from mitate.codec import SUFFIXES
 from mitate.errors import DataError, SettingError
+from mitate.files import write_json, write_text, writing
 from mitate.intake.duplicates import FLAT, SIDE
 from mitate.intake.imagefolder import list_files
 from mitate.intake.listing import Listing, shown
@@ -26,7 +27,7 @@ from mitate.intake.opening import Source, list_source
 from mitate.intake.seen import Look, look, traced
 from mitate.intake.tracing import Copy
 from mitate.progress import Progress, Silent
-from mitate.store import Store, write_json, write_text, writing
+from mitate.store import Store
 
 FORMAT = 1  # of the record; raise it when a reader of the JSON would have to change
 VERDICTS = ("marked", "copy", "original", "clean", "unreadable")

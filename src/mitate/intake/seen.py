@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from mitate.errors import DataError, StoreError
+from mitate.files import sweep, write_text
 from mitate.intake.duplicates import SIDE, Pair, near_copies, near_duplicates, thumbnail
 from mitate.intake.listing import Listing, SourceError, Stamp
 from mitate.intake.tracing import Copy, copies
 from mitate.progress import Progress, Silent
-from mitate.store import Store, sweep, write_text
+from mitate.store import Store
 
 VERSION = 2  # raise it when decoding, marks or thumbnails change
 RULE = 2  # raise it when the rule of near-duplicates changes

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mitate.errors import DataError, JobError, SettingError, StoreError
+from mitate.files import file_digest, sweep, write_json
 from mitate.loops.agents import (
     REAL,
     Decode,
@@ -35,7 +36,6 @@ from mitate.loops.grounds import usual
 from mitate.loops.loop import Ground, Loop, ground_asked
 from mitate.runtime import seed_of
 from mitate.settings import digest, parsed, plain
-from mitate.store import file_digest, sweep, write_json
 
 STATE = "state.json"
 

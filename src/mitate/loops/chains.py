@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from mitate.errors import DataError, JobError, MitateError, SettingError, StoreError
+from mitate.files import locked, write_json, write_text, writing
 from mitate.loops.chain import STATE, Chain, read_json
 from mitate.loops.loop import Ground, Loop, ground_asked
 from mitate.metrics.intervals import quantile_t
 from mitate.progress import Progress, Silent
 from mitate.runtime import die_with_parent
 from mitate.settings import parsed, plain, record
-from mitate.store import locked, write_json, write_text, writing
 
 LINES, ASKED, BLOCKED = "loop.jsonl", "run.json", "blocked.json"
 PREFIX = "mitate:"  # of a worker's answer; anything else on its output is some library talking

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, SettingError
+from mitate.files import write_json, writing
 from mitate.loops.alarm import Monitor, Run, State
 from mitate.loops.chain import read_json
 from mitate.loops.chains import ASKED, BLOCKED, LINES, collapse, read_asked, read_lines
@@ -21,7 +22,6 @@ from mitate.loops.grounds import CHEAP, TOY, exact_of, ground_of
 from mitate.loops.loop import Ground, Loop
 from mitate.progress import Progress
 from mitate.settings import record, suggest
-from mitate.store import write_json, writing
 
 ALARM, NULL = "alarm.json", "null"
 LEAST_NULL = 199  # null runs where they are cheap; more for small rates

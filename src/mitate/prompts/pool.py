@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from mitate.errors import DataError, JobError, SettingError
+from mitate.files import locked, write_json, writing
 from mitate.progress import Progress, Silent
 from mitate.prompts.asking import Ask, Source
 from mitate.prompts.rouge import Alike
@@ -35,7 +36,6 @@ from mitate.prompts.wording import blocked as finders
 from mitate.prompts.wording import folded, judged
 from mitate.runtime import seed_of
 from mitate.settings import digest, parsed, plain, suggest
-from mitate.store import locked, write_json, writing
 
 SAME, ALIKE = "seen before", "alike"
 DRAWN = ("all", "seeds")

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mitate.errors import SettingError
+from mitate.files import checked_name
 from mitate.lab.skills import SKILLS as OF_LAB
 from mitate.prompts.wording import judged
 from mitate.settings import record, suggest
-from mitate.store import checked_name
 
 FOLDER = Path(__file__).parent / "skills"
 TEMPLATE = "template"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, MissingExtra, SettingError
+from mitate.files import file_digest
 from mitate.prompts.asking import ALIKE, Answer, Ask, instructions, read_lines
 from mitate.prompts.skills import SkillSpec
 from mitate.runtime import check_sizes, quiet, seed_of, torch_threads, used, with_all_weights
 from mitate.settings import digest, suggest
-from mitate.store import file_digest
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 TOKENS_A_WORD = 3  # that an answer may have: numbers, line ends and rare words included

@@ -9,12 +9,12 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from mitate.files import write_text, writing
 from mitate.report.axis import AxisParts, title
 from mitate.report.numbers import as_list, as_mapping, as_number, say_count, say_flat, say_version
 from mitate.report.template import render
 from mitate.report.words import load
 from mitate.score import Assessment
-from mitate.store import write_text, writing
 from mitate.studies.assess_planning import AXES
 
 ROLES = ("synthetic", "real", "held_out")

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError
+from mitate.files import disk_errors, file_digest, write_text
 from mitate.report.template import read_from
 from mitate.settings import canonical, digest, parsed
-from mitate.store import disk_errors, file_digest, write_text
 from mitate.study import Run
 
 SUMS = "SHA256SUMS"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mitate.errors import SettingError
+from mitate.files import write_text, writing
 from mitate.report.audit import write_audit
 from mitate.report.compare import ComparePage
 from mitate.report.loop_run import is_loop
@@ -23,7 +24,6 @@ from mitate.report.template import read_from, render
 from mitate.report.volume import VolumePage
 from mitate.report.words import LANGUAGES, Words, load
 from mitate.report.worth import WorthPart
-from mitate.store import write_text, writing
 from mitate.study import ANSWERS, Run
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mitate import __version__
+from mitate.files import write_text, writing
 from mitate.loops.advice import LEADING
 from mitate.loops.alarm import OK, STOP, WATCH
 from mitate.loops.losses import SHARES, Loss, losses, verdict
@@ -29,7 +30,6 @@ from mitate.report.numbers import say_count, say_digits, say_flat
 from mitate.report.template import read_from, render
 from mitate.report.words import load
 from mitate.settings import plain
-from mitate.store import write_text, writing
 
 TONES = {"collapse": "stop", "alarm": "stop", "holds": "go"}  # all others: more
 TAGS = {OK: "ok", WATCH: "unsure", STOP: "bad"}

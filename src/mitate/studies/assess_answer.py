@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mitate import __version__
+from mitate.files import write_json, writing
 from mitate.images import ImageSet
 from mitate.score import Assessment, Score
 from mitate.settings import plain
-from mitate.store import Entry, write_json, writing
+from mitate.store import Entry
 from mitate.studies import utility
 from mitate.studies.assess_planning import AXES, ELSEWHERE, Assess, AssessPlan
 from mitate.studies.assess_sets import Sets, of_known_class

@@ -15,12 +15,13 @@ from typing import Any
 
 from mitate import __version__
 from mitate.errors import SettingError
+from mitate.files import write_json, writing
 from mitate.fitted import fit_question, prepare
 from mitate.images import ImageSet, from_arrays
 from mitate.metrics.audit import LEAST, make_canaries
 from mitate.progress import Progress
 from mitate.settings import plain
-from mitate.store import Asked, Entry, Store, write_json, writing
+from mitate.store import Asked, Entry, Store
 from mitate.verbs import VERBS, keep_images, perform
 
 DRAWN = 200  # images of each class, where the kind tells no loss

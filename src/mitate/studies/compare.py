@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mitate.engine import Engine, Workers
+from mitate.files import disk_errors, locked, write_json, write_text
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain
-from mitate.store import Entry, disk_errors, locked, write_json, write_text
+from mitate.store import Entry
 from mitate.studies import compare_answer, compare_card
 from mitate.studies.arms import group_numbers
 from mitate.studies.compare_cells import Cell, CellJobs

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mitate.store import Entry, write_json
+from mitate.files import write_json
+from mitate.store import Entry
 from mitate.stored import read_pixels
 from mitate.studies.compare_cells import Cell, CellJobs
 from mitate.studies.compare_planning import ComparePlan

@@ -12,12 +12,13 @@ import numpy as np
 
 from mitate import codec
 from mitate.errors import StoreError
+from mitate.files import write_json, write_text
 from mitate.generator import Pixels
 from mitate.images import Provenance, from_arrays
 from mitate.metrics.privacy import COPY
 from mitate.sets import write_images
 from mitate.settings import parsed
-from mitate.store import Entry, Store, write_json, write_text
+from mitate.store import Entry, Store
 from mitate.stored import read_facts, read_pixels
 from mitate.studies.stages import State
 from mitate.study import Job

@@ -24,9 +24,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mitate.errors import DataError
+from mitate.files import disk_errors, locked
 from mitate.metrics.intervals import Interval, quantile_t
 from mitate.settings import parsed
-from mitate.store import Store, disk_errors, locked
+from mitate.store import Store
 
 Verdict = Literal["go", "stop", "more evidence"]
 CONFIDENCE = (0.95, 0.975, 0.975)  # of the interval at looks 1, 2, 3

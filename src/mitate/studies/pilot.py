@@ -17,10 +17,11 @@ from typing import Any
 
 from mitate.engine import Engine, Workers, how_many
 from mitate.errors import SettingError
+from mitate.files import disk_errors, locked, write_json, write_text
 from mitate.progress import Line
 from mitate.runtime import machine
 from mitate.settings import plain, record
-from mitate.store import Entry, Store, disk_errors, locked, write_json, write_text
+from mitate.store import Entry, Store
 from mitate.studies import answer, curve, evidence, gates, spending, stages
 from mitate.studies.arms import group_numbers
 from mitate.studies.planning import Pilot, Plan, asked_of, plan_pilot

@@ -11,6 +11,7 @@ from typing import Any
 from mitate import recipe as recipes
 from mitate import registry
 from mitate.errors import DataError, SettingError
+from mitate.files import file_digest
 from mitate.images import ImageSet
 from mitate.intake.opening import Data, Source, open_data
 from mitate.intake.splits import Splits, folds
@@ -18,7 +19,7 @@ from mitate.metrics import measures
 from mitate.progress import clock
 from mitate.runtime import seed_of
 from mitate.settings import canonical, plain, record, seconds, suggest
-from mitate.store import Store, file_digest
+from mitate.store import Store
 from mitate.stored import try_classifier
 from mitate.studies import budget, gates
 from mitate.studies.arms import Cell, overlap_of

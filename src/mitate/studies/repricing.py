@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mitate.errors import DataError
+from mitate.files import disk_errors, write_json
 from mitate.settings import plain
-from mitate.store import disk_errors, write_json
 from mitate.studies import compare_card, spending, volume_answer
 from mitate.studies.spending import Prices
 from mitate.study import ANSWERS, Run

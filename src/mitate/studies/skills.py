@@ -25,6 +25,7 @@ from mitate.curation.verdicts import Judge, Verdicts
 from mitate.engine import Engine, Workers
 from mitate.errors import DataError
 from mitate.features.extractor import extractor
+from mitate.files import disk_errors, locked, write_json, write_text
 from mitate.fitted import fit_question
 from mitate.generators.interference import interference
 from mitate.generators.learnt import LORA, Learnt
@@ -38,7 +39,7 @@ from mitate.painted import COPIES, OVERHEAD, jobs_of
 from mitate.progress import Line
 from mitate.runtime import cores, free_memory, machine, seed_of
 from mitate.settings import plain
-from mitate.store import Entry, Store, disk_errors, locked, write_json, write_text
+from mitate.store import Entry, Store
 from mitate.studies.evidence import Ending, write_jobs
 from mitate.studies.pilot import check_place
 from mitate.studies.skills_answer import answer

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from mitate.errors import SettingError
+from mitate.files import disk_errors, write_json
 from mitate.metrics.intervals import Interval
 from mitate.settings import plain, record
-from mitate.store import disk_errors, write_json
 from mitate.studies import gates
 from mitate.studies.arms import Arm, Cell, arms_of
 from mitate.studies.budget import CURVE_POINTS, STARTUP
