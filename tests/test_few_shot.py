@@ -138,6 +138,21 @@ def test_the_closed_form_is_where_the_loss_has_no_slope(shots: Tensor, noise: st
     assert slope.abs().max() < 1e-3 * max(1.0, float(total.detach()))
 
 
+@pytest.mark.parametrize("draws", [1, 2, 5, 8])
+def test_noises_of_the_fit_come_with_their_opposites(draws: int) -> None:
+    e = crdi.fixed_noise((1, 4, 4), 3, draws, seed=0)
+    assert len(e) == draws
+    for one, other in zip(e[::2], e[1::2], strict=False):
+        assert torch.equal(other, -one)
+    assert len(torch.unique(e[::2], dim=0)) == (draws + 1) // 2
+
+
+def test_one_pair_of_noises_is_enough_where_the_denoiser_is_linear(shots: Tensor) -> None:
+    aim = crdi.Aim(clamp=False)
+    pair, many, one = (crdi.fit(Gaussian(LEVELS), LEVELS, WINDOW, shots, NONE[:3], aim, draws=n, seed=0) for n in (2, 512, 1))
+    assert torch.allclose(pair, many, atol=1e-4) and not torch.allclose(one, many, atol=1e-2)
+
+
 def test_adam_comes_to_the_closed_form(shots: Tensor) -> None:
     """Per segment, on one noise level each, with enough passes: within a tenth of the maps' spread (random noise keeps it from more)."""
     base, aim, window = Gaussian(LEVELS), crdi.Aim(), crdi.Window(25, 8, 12, 4)
@@ -263,7 +278,8 @@ def test_every_method_draws_and_draws_the_same_again(world: tuple[Store, mi.Imag
 def test_dials_are_chosen_on_the_shots_and_kept(world: tuple[Store, mi.ImageSet]) -> None:
     store, few = world
     found, chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), name="few", store=store)
-    assert chosen is not None and len(chosen.scores) == len(chosen.near) == 10
+    assert chosen is not None and 2 <= len(chosen.scores) == len(chosen.near) <= 6
+    assert {strength for _, strength in chosen.scores} == {0.0, 1.0}
     assert found.settings["options"]["diversity"] == chosen.diversity
     assert load_adapted("toys+few", store=store).digest == found.digest == load_adapted("few", store=store).digest
     other = drawn_with(found, 0.9, store=store)
@@ -278,11 +294,21 @@ def test_dials_that_draw_the_shots_again_are_not_chosen_however_well_they_score(
     assert (chosen.diversity, chosen.strength) == wide and chosen.again
 
 
-def test_images_of_little_noise_lie_nearer_to_the_shots(world: tuple[Store, mi.ImageSet]) -> None:
+def test_images_of_little_noise_lie_nearer_to_the_shots(world: tuple[Store, mi.ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
     store, few = world
+    monkeypatch.setattr("mitate.shots.AGAIN", 0.0)  # so that every diversity is tried
+    monkeypatch.setattr("mitate.shots.VERSION", 100)
     chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), store=store)[1]
-    assert chosen is not None
-    assert chosen.near[0.0, 0.0] < chosen.near[1.0, 0.0]
+    assert chosen is not None and len(chosen.near) == 6
+    assert chosen.near[0.0, 1.0] < chosen.near[1.0, 1.0]
+
+
+def test_less_noise_is_not_tried_where_more_draws_the_shots_again_already(world: tuple[Store, mi.ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, few = world
+    monkeypatch.setattr("mitate.shots.AGAIN", 1e9)
+    monkeypatch.setattr("mitate.shots.VERSION", 101)
+    chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), store=store)[1]
+    assert chosen is not None and set(chosen.scores) == {(1.0, 1.0), (1.0, 0.0)} and chosen.again
 
 
 def test_one_shot_and_two_hundred_work(world: tuple[Store, mi.ImageSet]) -> None:

@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from mitate.generators.few_shot import Drawer, FewShot
 
 DIVERSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-KIND, VERSION = "shots", 2
+KIND, VERSION = "shots", 3
 FIXED = ("base", "diffusion", "model", "weights", "method", "sentences")
 DIALLED = ("crdi", "mean", "noised")  # methods whose images start where diversity says
 LEFT_OUT, DRAWN = 20, 6  # shots left out in turn at most, and images drawn for each
@@ -153,8 +152,9 @@ def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progres
     """The dials with the best energy score on left-out shots, of those that do not draw the shots again, in features of the package's own extractor; None
     where no class has two shots.
 
-    All dials are asked with the same left-out shots and the same noise. With crdi the strength is tried at 0 (the noised start alone) and at the fit's own.
-    Found in the store where they were tried before.
+    All dials are asked with the same left-out shots and the same noise. Diversities are tried from the largest down, until images are the shots again: at less
+    noise they are so all the more. With crdi the best of them is tried at strength 0 as well (the noised start alone). Found in the store where they were
+    tried before.
     """
     eye = extractor()
 
@@ -190,17 +190,27 @@ def _tried(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> 
     left = np.random.default_rng(seed_of("left out", seed)).permutation(several)[:LEFT_OUT]
     rows = np.repeat(left, DRAWN)
     seeds = np.array([seed_of("left out", seed, i) for i in range(len(rows))], dtype=np.int64)
-    dials = list(product(DIVERSITIES, (0.0, kind.strength) if kind.method == "crdi" else (kind.strength,)))
     every = eye(drawer.shown(np.arange(len(shots.y))))
     others = [every[[j for j in shots.of(int(shots.y[i])) if j != i]] for i in left]
-    truth, found = every[left], {}
+    truth = every[left]
     apart = np.median([np.linalg.norm(own - t, axis=1).min() for own, t in zip(others, truth, strict=True)])
-    for at, (diversity, strength) in enumerate(dials):
+    found: dict[tuple[float, float], tuple[float, float]] = {}
+    most = len(DIVERSITIES) + (kind.method == "crdi")
+
+    def look(diversity: float, strength: float) -> float:
         drawn = eye(drawer.leaving_out(replace(kind, diversity=diversity, strength=strength), seeds, rows)).reshape(len(left), DRAWN, -1)
         score = np.mean([energy_score(f, t) for f, t in zip(drawn, truth, strict=True)])
-        near = np.median([np.linalg.norm(own[:, None] - f[None], axis=2).min(axis=0) for f, own in zip(drawn, others, strict=True)])
-        found[diversity, strength] = float(score), float(near / max(apart, 1e-12))
-        progress.step(at + 1, len(dials), "dials")
+        near = np.median([np.linalg.norm(own[:, None] - f[None], axis=2).min(axis=0) for f, own in zip(drawn, others, strict=True)]) / max(apart, 1e-12)
+        found[diversity, strength] = float(score), float(near)
+        progress.step(len(found), most, "dials")
+        return float(near)
+
+    for diversity in reversed(DIVERSITIES):
+        if look(diversity, kind.strength) < AGAIN:
+            break
+    if kind.method == "crdi" and kind.strength:
+        look(Choice.of(found, far=0.0).diversity, 0.0)
+    progress.step(most, most, "dials")
     return found
 
 
