@@ -21,13 +21,13 @@ from mitate.errors import DataError, JobError, MissingExtra, SettingError
 from mitate.features import kinds
 from mitate.features.extractor import Extractor, as_input, extractor, extractor_of
 from mitate.features.networks import Intermediate, channel_statistics, intermediate
-from mitate.features.small import SmallNet
 from mitate.files import file_digest
 from mitate.images import from_arrays
 from mitate.metrics.kernel import kernel_distance
 from mitate.runtime import torch_threads
 from mitate.store import Asked, Entry, Store
 from mitate.training import backbones
+from mitate.training.small_net import SmallNet
 
 OURS = ("pixels", "random", "mitate-small")
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "2026-11-22-mitate-small"

@@ -27,11 +27,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mitate.features.small import WIDTH, SmallNet
 from mitate.files import file_digest
 from mitate.fitting import Schedule, optimise
 from mitate.runtime import seed_of, torch_threads
 from mitate.training.backbones import mobilenet_v2
+from mitate.training.small_net import WIDTH, SmallNet
 
 SEED = 0
 BATCH = 128

@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "backbone": {
         "small": "mitate.training.backbones:small",
+        "mitate-small": "mitate.training.backbones:mitate_small",
         "mobilenet_v2": "mitate.training.backbones:mobilenet_v2",
         "resnet_cifar": "mitate.training.backbones:resnet_cifar",
         "timm": "mitate.training.backbones:timm",

@@ -19,10 +19,10 @@ import numpy as np
 from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.files import file_digest
 from mitate.progress import Progress, Silent
-from mitate.runtime import check_sizes, quiet, torch_threads, used, with_all_weights
+from mitate.runtime import WEIGHTS, check_sizes, quiet, torch_threads, used, with_all_weights
 from mitate.settings import digest
 
-LAB = Path(__file__).parent.parent / "weights" / "lab-captioner"
+LAB = WEIGHTS / "lab-captioner"
 BATCH = 32
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from mitate.curation.verdicts import Judge, Verdicts, coloured
 from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.files import file_digest
+from mitate.runtime import WEIGHTS
 from mitate.settings import digest, suggest
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 KINDS = ("oracle", "similarity", "vqa")
 TELLING = ("oracle", "vqa")  # kinds that say what is wholly right, and do not only score
-WEIGHTS = Path(__file__).parent.parent / "weights"
 OURS = "lab-clip"
 BATCH = 64
 

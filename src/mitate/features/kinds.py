@@ -14,12 +14,12 @@ import numpy as np
 from mitate.errors import MissingExtra, SettingError
 from mitate.features.extractor import Extractor
 from mitate.files import file_digest
-from mitate.runtime import seed_of
+from mitate.runtime import WEIGHTS, seed_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-SHIPPED = Path(__file__).parent.parent / "weights" / "mitate-small.safetensors"
+SHIPPED = WEIGHTS / "mitate-small.safetensors"
 MOBILENET_SIDE = 128  # pixels: on images of 64, as good as 224 at a fifth of the time (docs/features.md)
 DINO = "vit_small_patch14_dinov2.lvd142m"
 DINO_SIDE = 224  # pixels; its own 518 takes six times as long and our images hold no more
@@ -50,7 +50,7 @@ def random(*, variant: str, weights: Path | None) -> Extractor:
     def build() -> nn.Module:
         import torch
 
-        from mitate.features.small import SmallNet
+        from mitate.training.small_net import SmallNet
 
         net = SmallNet()
         net.load_state_dict({name: torch.from_numpy(values) for name, values in drawn.items()})
@@ -65,7 +65,7 @@ def mitate_small(*, variant: str, weights: Path | None) -> Extractor:
 
     def build() -> nn.Module:
         from mitate.features.networks import load, read
-        from mitate.features.small import SmallNet
+        from mitate.training.small_net import SmallNet
 
         return load(SmallNet(), read(path), path)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mitate.errors import SettingError
-from mitate.features.small import channel_statistics
+from mitate.training.small_net import channel_statistics
 
 EARLY_LAYER = 1  # the second of the layers that timm lists: the first stage of a convolutional network, the second block of a transformer
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mitate.errors import DataError, MissingExtra, SettingError
-from mitate.runtime import check_sizes, quiet
+from mitate.runtime import WEIGHTS, check_sizes, quiet
 from mitate.settings import parsed, suggest
 
-LAB = Path(__file__).parent.parent / "weights" / "lab"
+LAB = WEIGHTS / "lab"
 PRECISIONS = ("float32", "bfloat16", "float16")
 SAVINGS = ("", "slices", "offload")
 LONGEST = 255  # bytes that the name of a folder can have

@@ -17,7 +17,7 @@ from mitate.intake.opening import Data, Source, open_data
 from mitate.intake.splits import Splits, folds
 from mitate.metrics import measures
 from mitate.progress import clock
-from mitate.runtime import seed_of
+from mitate.runtime import WEIGHTS, seed_of
 from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Store
 from mitate.stored import try_classifier
@@ -33,6 +33,7 @@ from mitate.verbs import keep_file, keep_images
 MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
 MOST_SIZE = 64  # pixels, unless asked for more
+SHIPPED = {"mitate-small": WEIGHTS / "mitate-small.safetensors"}  # backbones that come with the package
 CURVE_SAID = {"none": "not measured", "real": "of the baseline", "full": "of the baseline and the candidate"}
 KIND_SAID = {"pilot": "pilot", "volume": "volume study", "compare": "comparison"}
 CURVES = ("auto", "none", "real", "full")
@@ -49,7 +50,7 @@ class Pilot:
     arms: tuple[str, ...] = recipes.DEFAULT_ARMS
     measure: str = "accuracy"  # accuracy, balanced, macro-f1, recall:CLASS, or a CSV of costs
     worthwhile: float = 0.01  # smallest gain worth having, in the measure's unit
-    backbone: str = "small"  # small, mobilenet_v2:FILE, resnet_cifar:FILE, timm:NAME; +frozen trains the head alone
+    backbone: str = "small"  # small, mitate-small, mobilenet_v2:FILE, resnet_cifar:FILE, timm:NAME; +frozen trains the head alone
     budget: str = "10m"
     size: int = 0  # pixels of the working images; 0 for their own, at most 64
     synthetic_per_class: int = 0  # 0 for five for each real image, at most 200
@@ -359,7 +360,7 @@ def digests_of(data: Data) -> dict[str, str]:
 
 
 def backbone_of(text: str, store: Store) -> dict[str, Any]:
-    """`small`, `mobilenet_v2:FILE.safetensors+frozen`, `timm:resnet18`: name, variant, frozen, and the stored weights."""
+    """`small`, `mitate-small+frozen`, `mobilenet_v2:FILE.safetensors`, `timm:resnet18`: name, variant, frozen, and the stored weights."""
     text, _, dial = text.partition("+")
     if dial not in ("", "frozen"):
         raise SettingError(f"The backbone has no dial {dial!r}.", fix="write +frozen, or nothing")
@@ -369,7 +370,7 @@ def backbone_of(text: str, store: Store) -> dict[str, Any]:
     variant = ""
     if name == "timm":
         variant, _, rest = rest.partition(":")
-    path = Path(rest).expanduser() if rest else None
+    path = Path(rest).expanduser() if rest else SHIPPED.get(name)
     if path is not None and not path.is_file():
         raise SettingError(f"There is no weights file {rest!r}.", fix="check the path")
     facts = {"name": name, "variant": variant, "frozen": dial == "frozen"}

@@ -1,4 +1,4 @@
-"""Downstream networks: a small residual network for tiny images, and pretrained ones from local safetensors files.
+"""Downstream networks: a small residual network for tiny images, our own pretrained one, and others from local safetensors files.
 
 Every network is a Classifier: `body` maps images (float [n, c, h, w], 0 to 1) to features, `head` maps features to logits. The
 head can be drawn anew (bridged transfer) and the body can be frozen (then its features are computed once, for several augmented
@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mitate.errors import MissingExtra, SettingError
+from mitate.runtime import WEIGHTS
+from mitate.training.small_net import SIZE, WIDTH, SmallNet
 
 
 class Classifier(nn.Module):
@@ -107,6 +109,23 @@ class _Normalised(nn.Module):
 
 
 # pretrained -----------------------------------------------------------------------------------------------------------
+
+
+def mitate_small(*, shape: tuple[int, int, int], n_classes: int, weights: Path | None = None, frozen: bool = False) -> Classifier:
+    """The network of the extractor mitate-small, which comes with the package (weights/mitate-small.md says what it learnt from); 384 features."""
+    net = SmallNet()
+    _load(net, _read(weights or WEIGHTS / "mitate-small.safetensors", "mitate-small", "stem.weight"))
+    return Classifier(_Normalised(_Late(net), (0.0,) * 3, (1.0,) * 3, SIZE), WIDTH, n_classes, frozen=frozen)
+
+
+class _Late(nn.Module):
+    def __init__(self, net: SmallNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        late, _ = self.net(x)
+        return late
 
 
 def mobilenet_v2(*, shape: tuple[int, int, int], n_classes: int, weights: Path | None = None, frozen: bool = False) -> Classifier:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SIZE = 64  # pixels
 STEM = 32
 PLAN = (64, 128, 256)  # channels of each block, which halves the map
 WIDTH = 128 + 256  # averages over the last two maps
