@@ -294,6 +294,30 @@ def test_a_frozen_body_does_not_move_and_its_head_learns(tmp_path: Path) -> None
     assert (predict(model, stripes(40, 2).x).argmax(1) == stripes(40, 2).y).mean() > 0.8
 
 
+@pytest.mark.parametrize("shape", [(16, 16, 1), (96, 96, 3)])
+def test_the_shipped_body_gives_the_features_of_the_extractor(shape: tuple[int, int, int]) -> None:
+    """At its own size to rounding, at others as nearly as two ways of resizing."""
+    from mitate.features.extractor import extractor
+
+    x = np.random.default_rng(0).integers(0, 256, (3, 64, 64, shape[2])).astype(np.uint8)
+    model = backbones.mitate_small(shape=shape, n_classes=2, frozen=True).eval()
+    with torch.no_grad():
+        found = model.body(torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255).numpy()
+    assert found.shape == (3, 384)
+    np.testing.assert_allclose(found, extractor()(x), atol=1e-3)
+
+
+def test_a_body_that_was_shipped_is_trained_or_kept_as_asked() -> None:
+    shipped = {k: v.clone() for k, v in backbones.mitate_small(shape=(16, 16, 1), n_classes=2).body.state_dict().items()}
+    for frozen in (True, False):
+        model = train(
+            parse("balanced+augment"), lambda frozen=frozen: backbones.mitate_small(shape=(16, 16, 1), n_classes=2, frozen=frozen),  # type: ignore[misc]
+            real=stripes(12, 0), synthetic=stripes(12, 1), training=Training(steps=20, batch=16), seed=0, pretrained=True,
+        )  # fmt: skip
+        moved = any(not torch.equal(v, shipped[k]) for k, v in model.body.state_dict().items())
+        assert moved != frozen
+
+
 def test_wrong_weights_are_refused_with_a_fix(tmp_path: Path) -> None:
     (tmp_path / "junk.safetensors").write_bytes(b"\x80\x04junk")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
