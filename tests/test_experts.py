@@ -20,8 +20,8 @@ from mitate.codec import encode_png
 from mitate.errors import DataError, SettingError
 from mitate.fitted import fit_question
 from mitate.generators import lora
+from mitate.generators.expert import Expert, expert_on
 from mitate.generators.learnt import Learnt
-from mitate.generators.lora import Expert, expert_on
 from mitate.generators.pipelines import How, lend, open_pipeline
 from mitate.images import from_arrays
 from mitate.merged import merge

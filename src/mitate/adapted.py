@@ -97,7 +97,7 @@ def _expert(
     model: str, images: ImageSet, how: Lora, place: dict[str, Any], *, seed: int, name: str | None, store: Store | None, progress: Progress | None
 ) -> Fitted:
     """A LoRA by captions, of real images or of the model's own. A fifth of the captions, and their images, choose the step that is kept."""
-    from mitate.generators.lora import expert_on
+    from mitate.generators.expert import expert_on
     from mitate.generators.places import Place
 
     store = store or Store.find()

@@ -40,9 +40,7 @@ def question(*, gain: str, study: str) -> Option:
     return together(
         click.option("--measure", help="accuracy, balanced, macro-f1, recall:CLASS, or a CSV file of costs.  [default: accuracy]"),
         click.option("--worthwhile", type=float, help=f"Smallest {gain} worth having, in the measure's unit.  [default: 0.01]"),
-        click.option(
-            "--backbone", help="small, mitate-small, mobilenet_v2:FILE, resnet_cifar:FILE, timm:NAME; +frozen: the head alone.  [default: small]"
-        ),
+        click.option("--backbone", help="small, mitate-small, mobilenet_v2:FILE, resnet_cifar:FILE, timm:NAME; +frozen: the head alone.  [default: small]"),
         click.option("--budget", help=f"Time for the whole {study}, like 10m or 2h.  [default: 10m]"),
         click.option("--size", type=int, help="Working size in pixels.  [default: the images' own, at most 64]"),
     )

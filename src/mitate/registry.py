@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, str]] = {
         "restyled": "mitate.generators.restyled:Restyled",
         "text-to-image": "mitate.generators.text_to_image:TextToImage",
         "shots": "mitate.generators.few_shot:FewShot",
-        "expert": "mitate.generators.lora:Expert",
+        "expert": "mitate.generators.expert:Expert",
     },
     "adapter": {
         "alignment": "mitate.adapters.alignment:Alignment",

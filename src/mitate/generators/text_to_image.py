@@ -25,6 +25,7 @@ from mitate.fitting import Log
 from mitate.generator import Pixels, in_words
 from mitate.generators import inversion
 from mitate.generators.learnt import LORA, WORDS, Learnt
+from mitate.generators.lora import tune
 from mitate.generators.packing import check
 from mitate.generators.pipelines import How, Pipeline, opened
 from mitate.generators.places import Place, is_hub_name, is_pipeline
@@ -147,8 +148,6 @@ class TextToImage:
             torch.manual_seed(seed_of("init", seed))
             if self.style == "lora":
                 effort = replace(effort, rate=self.rate / 0.15 * 1e-3)
-                from mitate.generators.lora import tune
-
                 tensors, log = tune(pipeline.loaded, told, seen, effort, rank=self.rank, **how)
             elif self.style == "untrained":
                 words = self.begun(pipeline)

@@ -27,9 +27,9 @@ from mitate.errors import DataError
 from mitate.features.extractor import extractor
 from mitate.files import disk_errors, locked, write_json, write_text
 from mitate.fitted import fit_question
+from mitate.generators.expert import expert_on
 from mitate.generators.interference import interference
 from mitate.generators.learnt import LORA, Learnt
-from mitate.generators.lora import expert_on
 from mitate.generators.merging import METHODS, Merge, Summed, merge
 from mitate.generators.pipelines import How, lend
 from mitate.generators.updates import Updates
