@@ -38,4 +38,5 @@ def fill(path: Path, cells: Iterable[Cell], *, tell: Callable[[Row, Row], str]) 
             if (row := compute()) is not None:
                 out.write(json.dumps(row) + "\n")
                 out.flush()
+                rows.append(row)  # a name may come twice
                 print(tell(name, row), flush=True)
