@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from mitate import verbs
 from mitate.errors import DataError, JobError, MissingExtra, SettingError
-from mitate.features import kinds
 from mitate.features.extractor import Extractor, as_input, extractor, extractor_of
 from mitate.features.networks import Intermediate, channel_statistics, intermediate
 from mitate.files import file_digest
 from mitate.images import from_arrays
 from mitate.metrics.kernel import kernel_distance
-from mitate.runtime import torch_threads
+from mitate.runtime import MITATE_SMALL, torch_threads
 from mitate.store import Asked, Entry, Store
 from mitate.training import backbones
 from mitate.training.small_net import SmallNet
@@ -162,7 +161,7 @@ def test_a_file_is_known_by_its_tensors_and_named_by_its_content(tmp_path: Path)
 
 def test_a_file_of_our_own_shape_takes_the_place_of_the_shipped_one(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
-    state = {name: tensor.float() for name, tensor in load_file(kinds.SHIPPED).items()}
+    state = {name: tensor.float() for name, tensor in load_file(MITATE_SMALL).items()}
     save_file(state | {"mean": state["mean"] + 1}, path)
     own, shipped, x = extractor(str(path)), extractor(), images(2)
     assert own.name == "mitate-small" and own.digest != shipped.digest
@@ -199,11 +198,11 @@ def test_resnet_features_are_those_of_the_backbone(tmp_path: Path) -> None:
 
 
 def test_the_shipped_weights_are_small_and_their_card_and_figures_are_theirs() -> None:
-    assert kinds.SHIPPED.stat().st_size < 5_000_000
-    card = kinds.SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
-    assert file_digest(kinds.SHIPPED) in card
+    assert MITATE_SMALL.stat().st_size < 5_000_000
+    card = MITATE_SMALL.with_suffix(".md").read_text(encoding="utf-8")
+    assert file_digest(MITATE_SMALL) in card
     trained = json.loads((EXPERIMENT / "trained.json").read_text())
-    assert trained["sha256"]["weights"] == file_digest(kinds.SHIPPED)
+    assert trained["sha256"]["weights"] == file_digest(MITATE_SMALL)
     assert f"{trained['steps']:,} steps" in card and f"{trained['pictures']:,} pictures" in card
     judged = json.loads((EXPERIMENT / "judged.json").read_text())["mitate-small"]
     assert judged["digest"] == extractor("mitate-small").digest
@@ -212,7 +211,7 @@ def test_the_shipped_weights_are_small_and_their_card_and_figures_are_theirs() -
 
 
 def test_the_shipped_weights_hold_the_network_and_no_less() -> None:
-    state = load_file(kinds.SHIPPED)
+    state = load_file(MITATE_SMALL)
     assert {name: tensor.shape for name, tensor in state.items()} == {name: tensor.shape for name, tensor in SmallNet().state_dict().items()}
     assert all(torch.isfinite(tensor).all() for tensor in state.values()) and (state["deviation"] > 0).all()
 
@@ -232,7 +231,7 @@ def test_names_and_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     torn = load_file(cifar_file(tmp_path / "net.safetensors"))
     save_file({k: v for k, v in torn.items() if k != "bn1.weight"}, tmp_path / "torn.safetensors")
-    small = {name: tensor for name, tensor in load_file(kinds.SHIPPED).items() if name != "stem.bias"}
+    small = {name: tensor for name, tensor in load_file(MITATE_SMALL).items() if name != "stem.bias"}
     save_file(small, tmp_path / "torn-small.safetensors")
     for name, message in {
         "mitate-smal": "did you mean 'mitate-small'",
@@ -269,7 +268,7 @@ def test_what_is_no_set_of_images_is_refused(x: np.ndarray, message: str) -> Non
 
 
 def test_weights_that_overflow_are_an_error_not_a_score(tmp_path: Path) -> None:
-    state = {name: tensor.float() for name, tensor in load_file(kinds.SHIPPED).items()}
+    state = {name: tensor.float() for name, tensor in load_file(MITATE_SMALL).items()}
     save_file(state | {"stem.weight": state["stem.weight"] * 1e38}, tmp_path / "wild.safetensors")
     with pytest.raises(DataError, match="not finite"):
         extractor(str(tmp_path / "wild.safetensors"))(images(1))

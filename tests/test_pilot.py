@@ -431,6 +431,37 @@ def test_the_chosen_sizes_fit_the_budget_and_shrink_with_it() -> None:
         budget.choose(DEFAULT_ARMS, speeds, budget=5, **common)  # type: ignore[arg-type]
 
 
+def test_time_on_a_frozen_body_grows_with_the_images() -> None:
+    sizes = budget.Sizes(full=3, steps=100, generator_share=1.0, arms=("real", "balanced"), curve="none")
+    common = {"generator_steps": {"vae": 10}, "cells_small": 0, "folds": 1, "long_steps": 100, "tested": 0.1}
+    for image, more in ((0.0, 0.0), (0.01, 9 * 0.01 * 900)):
+        speeds = budget.Speeds(0.001, {"vae": (0.01, 0.0)}, image)
+        few, many = (budget.estimate(sizes, speeds, images=n, real=50, **common) for n in (100, 1000))  # type: ignore[arg-type]
+        assert many["train"] - few["train"] == pytest.approx(more)
+        assert budget.testing(speeds, 1000, batch=32) - 0.1 == pytest.approx(1000 * image or 1000 * 0.001 / 96)
+
+
+def test_the_default_arms_of_a_frozen_body_leave_out_those_that_would_say_nothing() -> None:
+    from mitate.recipe import DEFAULT_ARMS, of_frozen
+
+    kept = of_frozen(DEFAULT_ARMS)
+    assert set(DEFAULT_ARMS) - set(kept) == {"bridged-fresh+augment", "bridged+++augment"}
+    assert of_frozen(("real", "bridged+augment")) == ("real", "bridged+augment")
+    shortest = budget.ladder(kept, steps=300, replicates=0, curve="auto")[-1]
+    assert set(shortest.arms) < set(kept)  # still the default ones: they may be left out for time
+
+
+def test_the_shipped_backbone_is_kept_in_the_store_like_any_file(tmp_path: Path) -> None:
+    from mitate.runtime import MITATE_SMALL
+    from mitate.studies.planning import backbone_of
+
+    store = Store(tmp_path)
+    found = backbone_of("mitate-small+frozen", store)
+    assert (found["name"], found["frozen"]) == ("mitate-small", True)
+    assert store.there(found["weights"]).path("weights.safetensors").read_bytes() == MITATE_SMALL.read_bytes()
+    assert backbone_of(f"mitate-small:{MITATE_SMALL}", store)["weights"] == found["weights"]
+
+
 # what the intervals take into account
 
 

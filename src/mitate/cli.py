@@ -56,7 +56,7 @@ def demo(out: Path, painted: bool, lang: str, engine: str) -> None:
     if painted:
         from mitate.painted import write_story
 
-        arms = ("balanced+augment", "balanced+augment+align", "bridged+++augment")
+        arms = ("balanced+augment", "balanced+augment+align", "bridged+augment")
         asked = Pilot(
             data=str(write_story(out.with_name(f"{out.name}-images.npz"))), generators=("lab@2", "lab@2+untrained", "lab@2+style"), arms=arms, replicates=3,
             budget="60m", steps=150, synthetic_per_class=40, curve="none", backbone="mitate-small+frozen",

@@ -17,12 +17,14 @@ An arm is named the way it is typed: a recipe and its dials joined by `+`, for i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mitate.errors import SettingError
 from mitate.settings import suggest
 
+VIEWS = 8  # augmented views of each image whose features a frozen body computes, once a training
 MIXUP = 0.2  # Beta(a, a); ImageNet practice, the bridged-transfer paper does not give its own
 BASELINE = "real+augment"
 
@@ -52,6 +54,12 @@ class Recipe:
     def uses_synthetic(self) -> bool:
         return any(phase.source != "real" for phase in self.phases)
 
+    @property
+    def forgets(self) -> bool:
+        """Whether a frozen body keeps nothing of the synthetic images: its head is drawn anew after the last of them."""
+        fresh = max((i for i, phase in enumerate(self.phases) if phase.fresh_head), default=0)
+        return self.uses_synthetic and all(phase.source == "real" for phase in self.phases[fresh:])
+
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -71,6 +79,15 @@ DEFAULT_ARMS = (
     "real", BASELINE, "real+augment+mixup", "real-long+augment", "synthetic+augment", "mixed+augment", "balanced+augment",
     "bridged+augment", "bridged-fresh+augment", "bridged+++augment",
 )  # fmt: skip
+
+
+def of_frozen(arms: Sequence[str]) -> tuple[str, ...]:
+    """The arms that say something on a frozen body. SettingError where one was chosen that does not; of the default ones such are left out."""
+    empty = [arm for arm in arms if parse(arm).forgets]
+    if empty and tuple(arms) != DEFAULT_ARMS:
+        told = f"The arm {empty[0]} leaves nothing of the synthetic images on a frozen body: its head is drawn anew after them."
+        raise SettingError(told, fix="use bridged+augment, or leave +frozen out")
+    return tuple(arm for arm in arms if arm not in empty)
 
 
 def parse(text: str) -> Recipe:

@@ -19,6 +19,7 @@ from mitate.errors import DataError, MitateError
 from mitate.settings import parsed
 
 WEIGHTS = Path(__file__).parent / "weights"  # what we trained and ship, each with its model card
+MITATE_SMALL = WEIGHTS / "mitate-small.safetensors"
 MOST_LAYERS = 1000  # that the settings of a model may ask for
 THREADS = 1  # threads of one job; more speed comes from more jobs at once, so bytes never depend on the number of cores
 

@@ -14,12 +14,11 @@ import numpy as np
 from mitate.errors import MissingExtra, SettingError
 from mitate.features.extractor import Extractor
 from mitate.files import file_digest
-from mitate.runtime import WEIGHTS, seed_of
+from mitate.runtime import MITATE_SMALL, seed_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-SHIPPED = WEIGHTS / "mitate-small.safetensors"
 MOBILENET_SIDE = 128  # pixels: on images of 64, as good as 224 at a fifth of the time (docs/features.md)
 DINO = "vit_small_patch14_dinov2.lvd142m"
 DINO_SIDE = 224  # pixels; its own 518 takes six times as long and our images hold no more
@@ -61,7 +60,7 @@ def random(*, variant: str, weights: Path | None) -> Extractor:
 
 def mitate_small(*, variant: str, weights: Path | None) -> Extractor:
     """Our own small network, shipped (src/mitate/weights/mitate-small.md says what it learnt from), or another file of that shape."""
-    path = weights or SHIPPED
+    path = weights or MITATE_SMALL
 
     def build() -> nn.Module:
         from mitate.features.networks import load, read
@@ -160,7 +159,7 @@ def _small_shapes() -> dict[str, tuple[int, ...]]:
     """Names and shapes of mitate-small's tensors, from the header of the shipped file."""
     from safetensors import safe_open
 
-    with safe_open(SHIPPED, framework="np") as file:
+    with safe_open(MITATE_SMALL, framework="np") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
 
 

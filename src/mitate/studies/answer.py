@@ -10,10 +10,13 @@ import numpy as np
 
 from mitate.metrics.intervals import Interval, holm, p_value
 from mitate.metrics.measures import Measure
+from mitate.recipe import parse
 from mitate.score import Score
 from mitate.studies import curve, gates
 from mitate.studies.arms import ALONE, Arm, Predictions, arms_of
 from mitate.studies.stages import Dropped, State, gain_on_test, interval_of, on_selection, within
+
+EMPTY = "a frozen body keeps nothing of the synthetic images in it: its head is drawn anew after them"
 
 GROUP_LEAST = 5  # test images below which a group's gain has no interval
 GROUPS_SHOWN = 30
@@ -270,7 +273,10 @@ def _not_measured(state: State) -> list[dict[str, str]]:
         found.append(
             {"what": "choice of the candidate", "why": "too few images for a selection that the test does not see; the candidate was fixed before the run"}
         )
-    found += [{"what": arm, "why": "left out to keep within the budget"} for arm in state.study.sizes["left_out"]]
+    sizes = state.study.sizes
+    for arm in sizes["left_out"]:
+        empty = sizes["backbone"]["frozen"] and parse(arm).forgets
+        found.append({"what": arm, "why": EMPTY if empty else "left out to keep within the budget"})
     if state.study.data["groups"] is None:
         found.append({"what": "gain per group", "why": "the images name no groups (patient, plant, photograph)"})
     found.append({"what": "membership inference", "why": "the pilot's privacy gate looks for copies only; an attack is a part of the six-axis assessment"})

@@ -19,6 +19,7 @@ from mitate.settings import plain
 
 CORE = ("real", recipes.BASELINE, "real+augment+mixup", "synthetic+augment", "balanced+augment", "bridged+++augment")
 PROBE_STEPS = 6
+PROBE_IMAGES = 64  # through a frozen body
 HEADROOM = 1.25  # jobs that run side by side slow each other down, and a worker starts up once
 STARTUP = 6.0  # seconds until the first job of a worker runs
 LEAST_STEPS = 120  # of an arm: below this, strong augmentation still costs accuracy and the baseline is not one
@@ -29,10 +30,13 @@ LONGEST = 4  # the compute-matched arm gets at most this many times the steps
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds on one thread of this machine. generators: name -> (a training step, an image sampled)."""
+    """Seconds on one thread of this machine. generators: name -> (a training step, an image sampled). image: one through a frozen body, 0 where the body
+    is trained.
+    """
 
     step: float
     generators: Mapping[str, tuple[float, float]]
+    image: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ RUNGS = (
 def ladder(arms: Sequence[str], *, steps: int, replicates: int, curve: str) -> list[Sizes]:
     """Every size worth trying, the best first. replicates: fixed by the user, or 0; curve: so too, or `auto`. Arms that the user chose
     are never left out."""
-    core = tuple(a for a in arms if a in CORE) if tuple(arms) == recipes.DEFAULT_ARMS else tuple(arms)
+    core = tuple(a for a in arms if a in CORE) if tuple(arms) in (recipes.DEFAULT_ARMS, recipes.of_frozen(recipes.DEFAULT_ARMS)) else tuple(arms)
     least = min(steps, LEAST_STEPS)
     rows = [
         Sizes(replicates or r, max(least, round(steps * share)), g, tuple(arms) if every else core, c if curve == "auto" else curve)
@@ -73,7 +77,12 @@ def ladder(arms: Sequence[str], *, steps: int, replicates: int, curve: str) -> l
 
 def testing(speeds: Speeds, images: float, *, batch: int) -> float:
     """Seconds of asking one model about so many images."""
-    return 0.1 + images * speeds.step / (FORWARD * batch)
+    return 0.1 + images * (speeds.image or speeds.step / (FORWARD * batch))
+
+
+def training(speeds: Speeds, steps: float, images: float) -> float:
+    """Seconds of one training on so many images. A frozen body sees each of them plainly and in some views; another, what the steps draw."""
+    return 0.1 + steps * speeds.step + images * (1 + recipes.VIEWS) * speeds.image
 
 
 def share_of(steps: int, sizes: Sizes) -> int:
@@ -82,11 +91,12 @@ def share_of(steps: int, sizes: Sizes) -> int:
 
 
 def estimate(
-    sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int, tested: float
-) -> dict[str, float]:
-    """Seconds of one worker for one job of each verb (`fit:vae`), and `total` for the whole pilot. tested: seconds of asking one model about
-    the test images."""
-    seconds = {"train": sizes.steps * speeds.step + 0.1, "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1}
+    sizes: Sizes, speeds: Speeds, *, generator_steps: Mapping[str, int], images: int, cells_small: int, folds: int, long_steps: int, tested: float,
+    real: int = 0,
+) -> dict[str, float]:  # fmt: skip
+    """Seconds of one worker for one job of each verb (`fit:vae`; `train`: of an arm with synthetic images), and `total` for the whole pilot. images, real:
+    synthetic and real ones that are trained on; tested: seconds of asking one model about the test images."""
+    seconds = {"train": training(speeds, sizes.steps, real + images), "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1}
     made, dearest = 0.0, 0.0
     for name, (step, image) in speeds.generators.items():
         seconds[f"fit:{name}"] = share_of(generator_steps[name], sizes) * step
@@ -97,8 +107,8 @@ def estimate(
     trainings = 0.0
     for arm in sizes.arms:
         recipe = recipes.parse(arm)
-        factor = long_steps / sizes.steps if recipe.compute_matched else 1.0
-        trainings += (len(speeds.generators) if recipe.uses_synthetic else 1) * factor * (seconds["train"] + seconds["predict"])
+        steps, shown = long_steps if recipe.compute_matched else sizes.steps, real + images * recipe.uses_synthetic
+        trainings += (len(speeds.generators) if recipe.uses_synthetic else 1) * (training(speeds, steps, shown) + seconds["predict"])
     trained = seconds["train"] + seconds["predict"]
     points = {"none": 0.0, "real": trained, "full": 2 * trained + dearest}[sizes.curve]
     seconds["total"] = cells * (made + trainings) + sizes.full * folds * CURVE_POINTS * points
@@ -119,13 +129,14 @@ def choose(
     workers: int,
     tested: float,
     curve: str,
+    real: int = 0,
 ) -> tuple[Sizes, int, dict[str, float]]:
     """The best sizes whose whole pilot takes at most `budget` seconds: (sizes, steps of the compute-matched arm, estimates)."""
     work: dict[str, Any] = {"generator_steps": generator_steps, "images": images}
 
     def seconds(sizes: Sizes) -> dict[str, float]:
         matched = matched_steps(sizes, speeds, **work)
-        return estimate(sizes, speeds, **work, cells_small=small, folds=folds, long_steps=matched, tested=tested)
+        return estimate(sizes, speeds, **work, cells_small=small, folds=folds, long_steps=matched, tested=tested, real=real)
 
     rungs = ladder(arms, steps=steps, replicates=replicates, curve=curve)
     chosen, found = first_within(budget, rungs, seconds, workers=workers, study="pilot", smaller="fewer generators or a smaller --size")
@@ -173,7 +184,7 @@ def probe(
     from mitate.generators.probe import probe as probe_generator
     from mitate.runtime import torch_threads
     from mitate.stored import build_classifier
-    from mitate.training.loop import train
+    from mitate.training.loop import predict, train
 
     rng = np.random.default_rng(0)
     n = max(2 * n_classes, 16)
@@ -191,5 +202,12 @@ def probe(
         seconds(1)
         once, more = seconds(1), seconds(1 + PROBE_STEPS)
         step = max((more - once) / PROBE_STEPS, 1e-4)
+        image = 0.0
+        if (net := build_classifier(backbone, shape, n_classes, weights)).frozen:
+            many = np.resize(data.x, (PROBE_IMAGES, *shape))
+            predict(net, many[:1])
+            started = time.perf_counter()
+            predict(net, many)
+            image = (time.perf_counter() - started) / PROBE_IMAGES
         costs = {name: probe_generator(kind, shape, n_classes=n_classes, base=(bases or {}).get(name)) for name, kind in kinds.items()}
-    return Speeds(step, {name: (cost.step_seconds, cost.image_seconds) for name, cost in costs.items()})
+    return Speeds(step, {name: (cost.step_seconds, cost.image_seconds) for name, cost in costs.items()}, image)

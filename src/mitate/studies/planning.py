@@ -17,7 +17,7 @@ from mitate.intake.opening import Data, Source, open_data
 from mitate.intake.splits import Splits, folds
 from mitate.metrics import measures
 from mitate.progress import clock
-from mitate.runtime import WEIGHTS, seed_of
+from mitate.runtime import MITATE_SMALL, seed_of
 from mitate.settings import canonical, plain, record, seconds, suggest
 from mitate.store import Store
 from mitate.stored import try_classifier
@@ -33,7 +33,7 @@ from mitate.verbs import keep_file, keep_images
 MOST_SYNTHETIC = 200  # images a class, unless asked for more
 TIMES_REAL = 5  # synthetic images for each real one, unless asked for more
 MOST_SIZE = 64  # pixels, unless asked for more
-SHIPPED = {"mitate-small": WEIGHTS / "mitate-small.safetensors"}  # backbones that come with the package
+SHIPPED = {"mitate-small": MITATE_SMALL}  # backbones that come with the package
 CURVE_SAID = {"none": "not measured", "real": "of the baseline", "full": "of the baseline and the candidate"}
 KIND_SAID = {"pilot": "pilot", "volume": "volume study", "compare": "comparison"}
 CURVES = ("auto", "none", "real", "full")
@@ -225,6 +225,8 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     training = training_of(asked, data, size=size, channels=channels, pretrained=backbone["name"] != "small")
     arms = tuple(dict.fromkeys([recipes.BASELINE, *(recipes.parse(a).name for a in asked.arms)]))
     arms = recipes.DEFAULT_ARMS if set(arms) == set(recipes.DEFAULT_ARMS) else arms
+    asked_arms = arms
+    arms = recipes.of_frozen(arms) if backbone["frozen"] else arms
     n_folds = splits.n_folds if splits.cross_fit else 1
     per_class = asked.per_class or None
     overlap = overlap_of(folds(data.train_side, 0, n_folds=n_folds, seed=asked.seed, per_class=per_class)) if splits.cross_fit else 0.0
@@ -232,7 +234,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
     speeds, steps = probe_speeds(generators, backbone, training, store, shape=(size, size, channels), n_classes=len(classes))
     chosen, long_steps, estimates = budget.choose(
         arms, speeds, budget=seconds(asked.budget), steps=asked.steps, replicates=asked.replicates, generator_steps=steps,
-        images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers), curve=asked.curve,
+        images=images * len(classes), small=max(1, small), folds=n_folds, workers=max(1, workers), curve=asked.curve, real=len(splits.train),
         tested=budget.testing(speeds, len(everything) / n_folds, batch=training["batch"]),
     )  # fmt: skip
     for name, facts in generators.items():
@@ -246,7 +248,7 @@ def _new_study(asked: Pilot, data: Data, store: Store, *, size: int, channels: i
             "size": size,
             "channels": channels,
             "arms": list(chosen.arms),
-            "left_out": [a for a in arms if a not in chosen.arms],
+            "left_out": [a for a in asked_arms if a not in chosen.arms],
             "training": {**training, "steps": chosen.steps},
             "long_steps": long_steps if any(recipes.parse(a).compute_matched for a in chosen.arms) else chosen.steps,
             "generators": generators,
@@ -372,7 +374,7 @@ def backbone_of(text: str, store: Store) -> dict[str, Any]:
         variant, _, rest = rest.partition(":")
     path = Path(rest).expanduser() if rest else SHIPPED.get(name)
     if path is not None and not path.is_file():
-        raise SettingError(f"There is no weights file {rest!r}.", fix="check the path")
+        raise SettingError(f"There is no weights file {rest or str(path)!r}.", fix="check the path" if rest else "install mitate again")
     facts = {"name": name, "variant": variant, "frozen": dial == "frozen"}
     try_classifier(facts, path)
     return {**facts, "weights": keep_file(store, path, digest=file_digest(path)) if path is not None else ""}

@@ -152,6 +152,8 @@ def _new_study(asked: Volume, data: Data, store: Store, *, workers: int) -> Stud
                 f"{name} holds {facts['least']} images of its rarest class; {volumes[-1]} were asked for.", fix=f"give volumes up to {facts['least']}"
             )
     backbone = planning.backbone_of(asked.backbone, store)
+    if backbone["frozen"]:
+        recipes.of_frozen((asked.arm,))
     training = planning.training_of(pilot, data, size=size, channels=channels, pretrained=backbone["name"] != "small")
     n_folds = splits.n_folds if splits.cross_fit else 1
     overlap = overlap_of(folds(data.train_side, 0, n_folds=n_folds, seed=asked.seed, per_class=asked.per_class or None)) if splits.cross_fit else 0.0
@@ -159,6 +161,7 @@ def _new_study(asked: Volume, data: Data, store: Store, *, workers: int) -> Stud
     tested = budget.testing(speeds, len(everything) / n_folds, batch=training["batch"])
     rungs = budget.ladder((recipes.BASELINE, asked.arm), steps=asked.steps, replicates=asked.replicates, curve="none")
     work: dict[str, Any] = {"generators": len(generators), "generator_steps": steps, "classes": len(classes), "folds": n_folds, "tested": tested}
+    work |= {"real": len(splits.train)}
     chosen, estimates = budget.first_within(
         seconds(asked.budget), rungs, lambda sizes: _estimate(sizes, speeds, volumes, **work), workers=workers, study=planning.KIND_SAID["volume"],
         smaller="fewer generators or volumes, or a smaller --size",
@@ -224,18 +227,20 @@ def _estimate(
     classes: int,
     folds: int,
     tested: float,
+    real: int,
 ) -> dict[str, float]:
     """Seconds of one worker for one job of each verb, and `total` for the whole study, whose volumes are never given up.
 
-    generators: how many, those with nothing to fit too. tested: seconds of testing one model.
+    generators: how many, those with nothing to fit too. tested: seconds of testing one model. real: images to train on.
     """
-    found = {"train": sizes.steps * speeds.step + 0.1, "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1, "first": 0.05}
+    trained = [budget.training(speeds, sizes.steps, real + volume * classes) for volume in volumes]  # volume 0 has no generator
+    found = {"train": trained[-1], "predict": tested, "copies": 0.3, "align": 1.0, "pick": 0.1, "first": 0.05}
     made = 0.0
     for name, (step, image) in speeds.generators.items():
         found[f"fit:{name}"] = budget.share_of(generator_steps[name], sizes) * step
         found[f"sample:{name}"] = max(volumes) * classes * image + 0.1
         made += found[f"fit:{name}"] + found[f"sample:{name}"]
     trainings = 1 + generators * (len(volumes) - 1)
-    cells = sizes.full * folds
-    found["total"] = cells * (made + trainings * (found["train"] + found["predict"])) + generators * found["copies"]
+    of_cell = made + trained[0] + generators * sum(trained[1:]) + trainings * tested
+    found["total"] = sizes.full * folds * of_cell + generators * found["copies"]
     return found

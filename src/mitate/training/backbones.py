@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mitate.errors import MissingExtra, SettingError
-from mitate.runtime import WEIGHTS
+from mitate.runtime import MITATE_SMALL
 from mitate.training.small_net import SIZE, WIDTH, SmallNet
 
 
@@ -114,7 +114,7 @@ class _Normalised(nn.Module):
 def mitate_small(*, shape: tuple[int, int, int], n_classes: int, weights: Path | None = None, frozen: bool = False) -> Classifier:
     """The network of the extractor mitate-small, which comes with the package (weights/mitate-small.md says what it learnt from); 384 features."""
     net = SmallNet()
-    _load(net, _read(weights or WEIGHTS / "mitate-small.safetensors", "mitate-small", "stem.weight"))
+    _load(net, _read(weights or MITATE_SMALL, "mitate-small", "stem.weight"))
     return Classifier(_Normalised(_Late(net), (0.0,) * 3, (1.0,) * 3, SIZE), WIDTH, n_classes, frozen=frozen)
 
 
@@ -124,8 +124,7 @@ class _Late(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Tensor:
-        late, _ = self.net(x)
-        return late
+        return self.net.late(self.net.maps(x))
 
 
 def mobilenet_v2(*, shape: tuple[int, int, int], n_classes: int, weights: Path | None = None, frozen: bool = False) -> Classifier:

@@ -22,12 +22,11 @@ from mitate.errors import DataError
 from mitate.fitting import Schedule, optimise
 from mitate.generator import Pixels
 from mitate.progress import Progress, Silent
-from mitate.recipe import Phase, Recipe
+from mitate.recipe import VIEWS, Phase, Recipe
 from mitate.runtime import seed_of
 from mitate.training.augmentation import augment
 from mitate.training.backbones import Classifier
 
-VIEWS = 8  # augmented views of each image whose features a frozen body computes once
 CHUNK = 256  # images at a time where no gradient is needed
 
 

@@ -40,13 +40,21 @@ class SmallNet(nn.Module):
         self.register_buffer("deviation", torch.ones(WIDTH))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.maps(x)
+        return self.late(maps), channel_statistics(maps[0])
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What each block makes of x."""
         x = F.relu(self.stem(2 * x - 1))
-        maps = []
+        found = []
         for block in self.blocks:
             x = block(x)
-            maps.append(x)
-        late = torch.cat([maps[1].mean(dim=(2, 3)), maps[2].mean(dim=(2, 3))], dim=1)
-        return (late - self.mean) / self.deviation, channel_statistics(maps[0])
+            found.append(x)
+        return found
+
+    def late(self, maps: list[Tensor]) -> Tensor:
+        found = torch.cat([maps[1].mean(dim=(2, 3)), maps[2].mean(dim=(2, 3))], dim=1)
+        return (found - self.mean) / self.deviation
 
 
 class _Block(nn.Module):
