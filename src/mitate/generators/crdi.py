@@ -141,7 +141,7 @@ def fit(
     """The maps g of shots x [n, c, h, w], float32 [n, segments, c, h, w]: the minimum of the loss over `draws` noises a level and shot.
 
     Noises of a shot come from (seed, level, draw) alone, the same for every shot, so a shot's own part does not depend on the others; they come in opposite
-    pairs, which estimate the mean as well as about three times as many.
+    pairs, which estimate the mean as well as about three times as many independent ones.
     """
     told, done, total = progress or Silent(), 0, window.last - window.first
     tops, bottoms = torch.zeros(len(x), window.segments, *x.shape[1:]), torch.zeros(window.segments)

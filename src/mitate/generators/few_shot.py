@@ -67,7 +67,7 @@ class FewShot:
     window: tuple[int, ...] = ()  # first, last guided step from the clean end, first <= i < last; empty: by the share of the image that is left
     segments: int = 0  # of the window, with a map each; 0: one a step
     solver: str = "closed_form"
-    draws: int = 8  # of noise a level and shot, in the closed form: pairs of opposite ones
+    draws: int = 8  # of noise a level and shot, in the closed form: half of them, and their opposites
     passes: int = 120  # of Adam over a segment
     penalty: float = 1.0  # on a map's distance from the mean of all shots
     scale: float = 2.0
