@@ -6,9 +6,9 @@
 Base and shots as `greek` of few_shot.py: letters of 28 px, ten drawings of two that the base has not seen, a map for each guided step, of which there are as
 many as have the published share of the image. `published`: 120 passes of Adam a segment, one state for all segments, the network's weights asking for
 gradients and each pass going back through it, as the released code does; `adam shared`: the same maps without the way back; `adam`: one state a segment;
-`closed form` with K noises a level and shot. Loss: the published one without its penalty, mean over 500 noises a shot and level, and their opposites, that nothing was fitted
-on, less the least there is (the closed form of those very noises). Core seconds, on one thread. One JSON line a way and round in
-results/few_shot_solver.jsonl.
+`closed form` with K noises a level and shot. Loss: the published one without its penalty, mean over 500 noises a shot and level, and their opposites,
+that nothing was fitted on, less the least there is (the closed form of those very noises). Core seconds, on one thread. One JSON line a way and round
+in results/few_shot_solver.jsonl.
 """
 
 from __future__ import annotations
