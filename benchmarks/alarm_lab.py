@@ -10,8 +10,8 @@ that learnt from the generation's pairs); the alarm does without it.
 
 The summary: an alarm of 5 % a run whose limits come from the generations of the first 60 null runs, made into 20,000 runs, is tried on the other 200, with the
 exact interval, beside alarms of one indicator made alike. `from 19`: alarms as the product makes them for models that learn, from 19 null runs each, each
-tried on the null runs that it was not made from, with Student's interval over alarms (too narrow: they share most of the runs they are tried on). Then how many chains of each setting are stopped, when, and what was
-lost by then and at the end.
+tried on the null runs that it was not made from, with Student's interval over alarms (too narrow: they are tried on much the same runs). Then how many chains
+of each setting are stopped, when, and what was lost by then and at the end.
 """
 
 from __future__ import annotations
