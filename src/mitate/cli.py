@@ -58,8 +58,8 @@ def demo(out: Path, painted: bool, lang: str, engine: str) -> None:
 
         arms = ("balanced+augment", "balanced+augment+align", "bridged+augment")
         asked = Pilot(
-            data=str(write_story(out.with_name(f"{out.name}-images.npz"))), generators=("lab@2", "lab@2+untrained", "lab@2+style"), arms=arms, replicates=3,
-            budget="60m", steps=150, synthetic_per_class=40, curve="none", backbone="mitate-small+frozen",
+            data=str(write_story(out.with_name(f"{out.name}-images.npz"))), generators=("lab@2", "lab@2+untrained", "lab@2+style"), arms=arms, replicates=5,
+            budget="60m", steps=150, synthetic_per_class=25, curve="none", backbone="mitate-small+frozen",
         )  # fmt: skip
     cli_runs.pilot(asked, out, lang=lang, engine=engine, cost=False, exit_code=False)
 
