@@ -123,11 +123,11 @@ def summary(rows: list[cells.Row]) -> list[str]:
     lines.append(f"from {FEW} null runs: {RATE:.0%} asked, " + "{:.1%} ({:.1%} to {:.1%})".format(*few(nulls)) + f" over {len(nulls) // FEW} alarms")
     for setting in SETTINGS:
         runs = [row["run"] for row in rows if row["setting"] == setting and "run" in row]
-        if not runs:
+        if len(runs) < 2:  # one chain says nothing of others
             continue
         utility = np.array([[g["utility"] for g in run] for run in runs])
         watched = [[{k: v for k, v in g.items() if k not in EXACT} for g in run] for run in runs]
-        at_end = mean_of(utility[:, 0] - utility[:, -1]) if len(runs) > 1 else [0.0, 0.0, 0.0]
+        at_end = mean_of(utility[:, 0] - utility[:, -1])
         lines.append(f"{setting}, {len(runs)} chains: lost at the end {at_end[0]:+.3f} ({at_end[1]:+.3f} to {at_end[2]:+.3f})")
         for name, alarm in alarms.items():
             stops = [stop_of(alarm, run) for run in watched]

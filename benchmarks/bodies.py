@@ -24,7 +24,6 @@ import cells
 from mitate import registry
 from mitate.generator import Pixels
 from mitate.intake.opening import open_images
-from mitate.metrics.intervals import quantile_t
 from mitate.recipe import parse
 from mitate.runtime import torch_threads
 from mitate.training.augmentation import flips_are_safe
@@ -89,19 +88,11 @@ def summary(rows: Sequence[cells.Row]) -> str:
     for key in dict.fromkeys((r["set"], r["per_class"], r["body"]) for r in rows):
         own, rival = ({r["replicate"]: r for r in rows if (r["set"], r["per_class"], r["body"]) == (*key[:2], body)} for body in (key[2], "small"))
         both = sorted(set(own) & set(rival))
-        gap = interval([100 * (own[r]["accuracy"] - rival[r]["accuracy"]) for r in both]) if key[2] != "small" and both else ""
+        gap = cells.interval([100 * (own[r]["accuracy"] - rival[r]["accuracy"]) for r in both], 1) if key[2] != "small" and both else ""
         seconds = statistics.median(r["seconds"] for r in own.values())
-        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {interval([100 * r['accuracy'] for r in own.values()])} | {gap} | {seconds:.1f} | {len(own)} |")
+        right = cells.interval([100 * r["accuracy"] for r in own.values()], 1)
+        lines.append(f"| {key[0]} | {key[1]} | {key[2]} | {right} | {gap} | {seconds:.1f} | {len(own)} |")
     return "\n".join(lines)
-
-
-def interval(values: Sequence[float]) -> str:
-    """The mean with Student's 95 % interval over replicates."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    half = quantile_t(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 
 
 if __name__ == "__main__":

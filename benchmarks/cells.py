@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mitate.metrics.intervals import wilson
+from mitate.metrics.intervals import quantile_t, wilson
 
 Row = dict[str, Any]  # what is kept of a cell, its name included
 Cell = tuple[Row, Callable[[], Row | None]]  # a name, and what computes the row; None where the cell cannot be had
@@ -22,6 +23,15 @@ def share(right: int, n: int, *, digits: int) -> list[float]:
     """A share as a row holds it: value, low and high of Wilson's 95 % interval, rounded."""
     found = wilson(right, n)
     return [round(v, digits) for v in (right / n, found.low, found.high)]
+
+
+def interval(values: Sequence[float], digits: int) -> str:
+    """The mean with Student's 95 % interval, in words; of one value the value alone."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.{digits}f}"
+    half = quantile_t(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.{digits}f} ({mean - half:.{digits}f} to {mean + half:.{digits}f})"
 
 
 def fill(path: Path, cells: Iterable[Cell], *, tell: Callable[[Row, Row], str]) -> None:

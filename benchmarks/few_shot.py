@@ -275,27 +275,16 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
         some = {r["replicate"]: r for r in rows if (r["set"], r["method"]) == (s, m)}
         rival = {r["replicate"]: r for r in rows if (r["set"], r["method"]) == (s, "noised chosen")}
         both = sorted(set(some) & set(rival))
-        gap = interval([some[i]["energy"] - rival[i]["energy"] for i in both], 3) if both and m != "noised chosen" else ""
+        gap = cells.interval([some[i]["energy"] - rival[i]["energy"] for i in both], 3) if both and m != "noised chosen" else ""
         dials = sorted({f"{r['diversity']:g}, {r['strength']:g}" for r in some.values() if "diversity" in r})
         mean = {key: statistics.mean(r[key] for r in some.values()) for key in ("spread", "near", "copies", "ssim", "classes", "seconds")}
         asked = [100 * r["asked"] for r in some.values() if "asked" in r]
         lines.append(
-            f"| {s} | {m} | {interval([r['energy'] for r in some.values()], 3)} | {gap} | {mean['spread']:.2f} | {mean['near']:.2f} "
+            f"| {s} | {m} | {cells.interval([r['energy'] for r in some.values()], 3)} | {gap} | {mean['spread']:.2f} | {mean['near']:.2f} "
             f"| {mean['copies']:+.1f} | {mean['ssim']:+.2f} | {f'{statistics.mean(asked):.0f}' if asked else ''} | {mean['classes']:+.1f} "
             f"| {'; '.join(dials)} | {mean['seconds']:.0f} | {len(some)} |"
         )
     return "\n".join(lines)
-
-
-def interval(values: Sequence[float], digits: int) -> str:
-    """The mean with Student's 95 % interval over replicates."""
-    from scipy import stats
-
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.{digits}f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.{digits}f} ({mean - half:.{digits}f} to {mean + half:.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ fakes = mi.paint(mi.load_generator("lab"), ["a leaf, <style>"], learnt=mi.learnt
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mitate.errors import DataError, SettingError
-from mitate.files import disk_errors, sweep
+from mitate.files import disk_errors, neighbour, sweep, whole
 from mitate.fitted import Fitted, fit, fit_question, load_fitted
 from mitate.images import ImageSet
 from mitate.progress import Progress
@@ -208,22 +205,6 @@ def check_file(file: Path) -> None:
     with disk_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         sweep(file)
-        trial = _neighbour(file)
+        trial = neighbour(file)
         trial.write_bytes(b"")
         trial.unlink()
-
-
-@contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A neighbour to write, which then takes the file's place: a kill leaves what was there, and the next write takes the neighbour away."""
-    sweep(file)
-    fresh = _neighbour(file)
-    try:
-        yield fresh
-        os.replace(fresh, file)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _neighbour(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}.tmp")

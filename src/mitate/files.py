@@ -21,16 +21,27 @@ from mitate.settings import plain
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file or leave what was there: through a neighbour that is renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as fresh, open(fresh, "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A neighbour to write, which then takes the file's place: a kill leaves what was there, and the next write takes the neighbour away."""
     sweep(path)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fresh = neighbour(path)
     try:
-        with open(fresh, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
+        yield fresh
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def neighbour(path: Path) -> Path:
+    """Where this process may write before the file takes its place; `sweep` knows such names."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def sweep(path: Path) -> None:

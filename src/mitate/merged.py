@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mitate.adapted import KINDS, check_file, whole
+from mitate.adapted import KINDS, check_file
 from mitate.errors import DataError, JobError, SettingError
-from mitate.files import checked_name, writing
+from mitate.files import checked_name, whole, writing
 from mitate.fitted import Fitted
 from mitate.progress import Progress
 from mitate.runtime import torch_threads

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mitate.errors import DataError, StoreError
-from mitate.files import sweep, write_text
+from mitate.files import whole, write_text
 from mitate.intake.duplicates import SIDE, Pair, near_copies, near_duplicates, thumbnail
 from mitate.intake.listing import Listing, SourceError, Stamp
 from mitate.intake.tracing import Copy, copies
@@ -178,14 +178,8 @@ def _make_room(path: Path, wanted: set[Stamp]) -> bool:
     """Forget other images where the memory has become too large. What another process remembers meanwhile may be lost: it is only a memory."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > LARGEST:
-            sweep(path)
-            fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            try:
-                with open(fresh, "wb") as out:
-                    out.writelines(line for line, _, _ in _lines(path, wanted))
-                os.replace(fresh, path)
-            finally:
-                fresh.unlink(missing_ok=True)
+            with whole(path) as fresh, open(fresh, "wb") as out:
+                out.writelines(line for line, _, _ in _lines(path, wanted))
     return True
 
 

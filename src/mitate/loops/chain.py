@@ -6,7 +6,6 @@ What a chain is after a generation lies in its folder (JSON and .npz without obj
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mitate.errors import DataError, JobError, SettingError, StoreError
-from mitate.files import file_digest, sweep, write_json
+from mitate.files import file_digest, whole, write_json
 from mitate.loops.agents import (
     REAL,
     Decode,
@@ -304,16 +303,10 @@ def roll_back(folder: str | Path, generation: int) -> None:
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """A .npz of arrays without objects, whole or not at all; the same arrays give the same bytes."""
-    sweep(path)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as out:
-            for name, array in arrays.items():
-                with out.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with whole(path) as fresh, zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as out:
+        for name, array in arrays.items():
+            with out.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:
