@@ -25,7 +25,7 @@ LAYERS = [
     ["leaks"],
     ["axes"],
     ["verbs"],
-    ["answers", "meeting", "cluster", "engine", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "relabelled"],
+    ["answers", "meeting", "cluster", "engine", "fitted", "drawn", "painted", "shots", "adapted", "merged", "judged", "searched", "frozen", "relabelled"],
     ["studies"],
     ["report", "web"],
     ["api"],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mitate import cli_relabel, relabelled
+from mitate import cli_relabel, frozen
 from mitate.cli_relabel import relabel as command
 from mitate.codec import pixel_digest
 from mitate.curation.export import export
@@ -19,12 +19,13 @@ from mitate.curation.filters import Rules, by_confidence, by_labels, by_near_dup
 from mitate.curation.labellers import ZeroShot, named
 from mitate.curation.ledger import NAME, Decision, Ledger, Standing
 from mitate.errors import DataError, MitateError, SettingError
+from mitate.frozen import trained
 from mitate.images import Provenance, from_arrays
 from mitate.intake.opening import open_images
 from mitate.lab.reading import understand
 from mitate.lab.sets import lab_images
 from mitate.metrics.intervals import wilson
-from mitate.relabelled import relabel, trained
+from mitate.relabelled import relabel
 from mitate.sets import write_images
 
 CLASSES = ("healthy", "rust", "blotch")
@@ -98,7 +99,7 @@ def untouched(folder: Path) -> dict[str, bytes]:
 
 
 def test_labels_that_were_swapped_on_purpose_are_found_by_a_model_trained_on_real_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relabelled, "STEPS", 25)
+    monkeypatch.setattr(frozen, "STEPS", 25)
     x, y = patterns(20, seed=2)
     wrong = [i for i in range(60) if i % 5 == 0]
     fakes = write(tmp_path / "fakes", x, swapped(y, wrong))
@@ -410,7 +411,7 @@ def test_hostile_class_names_are_relabelled_and_printed_on_one_line(tmp_path: Pa
 
 
 def test_the_command_prints_what_became_of_each_class_and_writes_the_table(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relabelled, "STEPS", 25)
+    monkeypatch.setattr(frozen, "STEPS", 25)
     real = write_real(tmp_path / "real.npz", *patterns(12, seed=3))
     asked = [str(folder), "--with", f"real:{real}", "--keep", "0.75", "--sure", "0.5", "--copies-of", str(real), "--near-duplicates"]
     ran = CliRunner().invoke(command, [*asked, "--json", str(tmp_path / "t.json"), "--export", str(tmp_path / "kept")], catch_exceptions=False)

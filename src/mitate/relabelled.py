@@ -21,35 +21,25 @@ from mitate.curation import filters
 from mitate.curation.agreement import OPEN, agreed
 from mitate.curation.choosing import variety
 from mitate.curation.filters import NAMES, Rules, changes, groups_of
-from mitate.curation.labellers import Classifier, Labeller, ZeroShot, named
+from mitate.curation.labellers import Labeller
 from mitate.curation.ledger import FILTER, Decision, Ledger, Standing, checked
 from mitate.curation.review import list_set
 from mitate.errors import DataError, SettingError
 from mitate.files import locked
+from mitate.frozen import classes_of, described, opened, probabilities, working
 from mitate.images import ImageSet
 from mitate.intake.listing import shown
-from mitate.intake.opening import look_all, open_data, open_images
+from mitate.intake.opening import look_all, open_images
 from mitate.intake.seen import Look, near_pairs
-from mitate.lab.sets import TEMPLATE
 from mitate.metrics import privacy
 from mitate.metrics.intervals import Interval
 from mitate.progress import Progress, Silent
-from mitate.runtime import seed_of
-from mitate.sets import UNLABELLED
 from mitate.settings import digest, plain, suggest
-from mitate.store import Asked, Entry, Store
-from mitate.stored import block, build_classifier
+from mitate.store import Asked, Store
 from mitate.verbs import VERBS, keep_extractor, keep_images, perform
 
 if TYPE_CHECKING:
     from mitate.captioners.writers import Captioner
-
-BACKBONE = {"name": "small", "variant": "", "frozen": False}
-RECIPE = "real+augment"
-STEPS = 300  # of training the classifier: a pilot's own
-SIDES = (8, 64)  # pixels, least and most, of images that are compared or that the classifier sees
-VERSION = 1  # of what labellers and captioners are asked
-BLOCK = 256  # images labelled between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -143,15 +133,15 @@ def relabel(
     images = open_images(listing)
     if len(images) == 0:
         raise DataError(f"{shown(str(folder))} holds no images.", fix="give a folder of images, as mitate generate writes it")
-    labeller, captioner, notes = _opened(model, images, template, seed, store, told)
+    labeller, captioner, notes = opened(model, images, template, seed, store, told)
     if captioner is not None and rules != Rules():
         raise SettingError("A captioner gives no probabilities to keep by.", fix="leave out --keep, --confidence, --sure and --no-relabel")
     work = _Work(images, labeller, rules)
     said: dict[str, tuple[Decision, ...]] = {name: () for name in undo}
     if captioner is not None:
-        said["captions"] = _captions(images, captioner, store, told)
+        said["captions"] = _captions(images, described(images, captioner, store, told))
     if labeller is not None:
-        work.found = _probabilities(images, labeller, store, told)
+        work.found = probabilities(images, labeller, store, told)
         said["labels"] = work.take(filters.by_labels(images.names, work.folders, work.found, work.classes, rules, model=labeller.name))
     copies: CopiesFound | None = None
     if copies_of is not None:
@@ -177,27 +167,6 @@ def relabel(
     )  # fmt: skip
 
 
-def trained(folder: Path | str, *, seed: int = 0, store: Store | None = None, progress: Progress | None = None) -> tuple[Classifier, tuple[str, ...]]:
-    """A classifier of the real images of `folder` (their training split, where they have one), and what was left out of them; found in the store when it was
-    trained before. The recipe is that of a pilot's baseline: the small network, 300 steps, strong augmentation."""
-    from mitate.training.augmentation import flips_are_safe
-    from mitate.training.loop import Training
-
-    store = store or Store.find()
-    data = open_data(folder)
-    real = data.train_side
-    if len(real.classes) < 2:
-        raise DataError(f"{shown(str(folder))} has one class.", fix="give real images of two classes or more: there is nothing to tell apart")
-    side, channels = _working([real.reader.read(i).shape for i in range(min(len(real), 50))])
-    training = Training(steps=STEPS, flip=flips_are_safe(real.pixels(size=min(side, 32), channels=channels), real.y))
-    settings = {"arm": RECIPE, "training": plain(training), "backbone": BACKBONE, "seed": seed_of("relabel", seed)}
-    kept = keep_images(store, real, size=side, channels=channels)
-    entry = perform(store, Asked("train", VERBS["train"].version, settings, {"real": kept}), progress=progress)
-    network = _network(entry, (side, side, channels), len(real.classes))
-    name = f"real:{shown(Path(folder).expanduser().resolve().name or str(folder))}"
-    return Classifier(name, entry.digest, real.classes, (side, channels), network), tuple(str(f) for f in data.findings if f.severity == "drop")
-
-
 # the filters, one after another ---------------------------------------------------------------------------------------
 
 
@@ -212,7 +181,7 @@ class _Work:
         self.standing = list(self.folders)
         self.dropped: dict[int, str] = {}
         self.found: np.ndarray | None = None
-        self.classes = () if labeller is None else _classes(images, labeller)
+        self.classes = () if labeller is None else classes_of(images, labeller)
         self._row = {name: i for i, name in enumerate(images.names)}
         self.images = images
 
@@ -272,86 +241,9 @@ def _check_asked(model: Any, rules: Rules, copies_of: Path | str | None, held_ou
         raise SettingError(f"The filter {both[0]} is asked, and asked to take back what it said.", fix="do one of the two")
 
 
-def _opened(
-    model: str | Labeller | Captioner | None, images: ImageSet, template: str, seed: int, store: Store, told: Progress
-) -> tuple[Labeller | None, Captioner | None, tuple[str, ...]]:
-    """The model as a labeller or a captioner, held against the set, and what must be told of its making."""
-    from mitate.captioners.writers import Captioner, open_captioner
-
-    name = named(model) if isinstance(model, str) else None
-    if template and (name is None or name.kind != "similarity"):
-        raise SettingError("A template is for sentences of classes.", fix="give it with --with similarity:MODEL")
-    if model is None:
-        return None, None, ()
-    if isinstance(model, Captioner) or (name is not None and name.kind == "caption"):
-        if images.captions is None:
-            what = "The set has no captions, and a captioner gives no classes."
-            raise DataError(what, fix="relabel classes with real:FOLDER or similarity:MODEL")
-        return None, model if isinstance(model, Captioner) else open_captioner(name.place if name is not None else ""), ()
-    if missing := sum(k < 0 or images.classes[k] == UNLABELLED for k in images.labels):
-        fix = "put images into one folder a class" + ("; captions are rewritten by lab or caption:FOLDER" if images.captions is not None else "")
-        raise DataError(f"{missing} of {len(images)} images have no class.", fix=fix)
-    notes: tuple[str, ...] = ()
-    if name is None:
-        assert not isinstance(model, str)
-        labeller: Labeller = model
-    elif name.kind == "similarity":
-        labeller = ZeroShot(name.place, template or TEMPLATE)
-        labeller.sentences(images.classes)
-    else:
-        labeller, notes = trained(name.place, seed=seed, store=store, progress=told)
-    known = labeller.classes
-    if known is not None and (strange := [c for c in images.classes if c not in known]):
-        what = f"{labeller.name} knows no class {shown(strange[0], 60)!r}, which the set has."
-        raise DataError(what, fix=f"give it the same classes: {suggest(strange[0], [shown(c, 60) for c in known])}")
-    if len(known or images.classes) < 2:
-        raise DataError("There is one class: a model has nothing to tell apart.", fix="give sets of two classes or more")
-    return labeller, None, notes
-
-
-def _probabilities(images: ImageSet, labeller: Labeller, store: Store, told: Progress) -> np.ndarray:
-    """Float64 [n, k], of `_classes`; from the store where the same was asked before, in blocks that outlive a kill."""
-    classes, (side, channels) = _classes(images, labeller), labeller.shape
-
-    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
-        parts = []
-        for start in range(0, len(images), BLOCK):
-            some = images.subset(range(start, min(start + BLOCK, len(images))))
-            make = lambda some=some: labeller.probabilities(some.pixels(size=side, channels=channels), classes)  # noqa: E731
-            parts.append(block(checkpoint / f"p{start}.npy", make))
-            told.step(start + len(some), len(images), "images")
-        np.save(folder / "probabilities.npy", np.concatenate(parts), allow_pickle=False)
-        return {"images": len(images)}
-
-    asked = Asked("labelled", VERSION, {"classes": list(classes), "shape": [side, channels]}, {"images": images.digest, "labeller": labeller.digest})
-    found = np.load(store.make(asked, build).path("probabilities.npy"), allow_pickle=False)
-    if found.shape != (len(images), len(classes)) or not np.isfinite(found).all():
-        raise DataError(f"{labeller.name} gave numbers that are no probabilities.", fix="check the model")
-    return found
-
-
-def _classes(images: ImageSet, labeller: Labeller) -> tuple[str, ...]:
-    """The classes among which the labeller chooses: the set's, in its order, then others that it knows."""
-    return tuple(dict.fromkeys((*images.classes, *(labeller.classes or ()))))
-
-
-def _captions(images: ImageSet, captioner: Captioner, store: Store, told: Progress) -> tuple[Decision, ...]:
-    import json
-
+def _captions(images: ImageSet, found: Sequence[str]) -> tuple[Decision, ...]:
     from mitate.prompts.rouge import rouge_l, words
 
-    def build(folder: Path, checkpoint: Path) -> dict[str, Any]:
-        parts = []
-        for start in range(0, len(images), BLOCK):
-            some = images.subset(range(start, min(start + BLOCK, len(images))))
-            make = lambda some=some: np.array(json.dumps(captioner.describe(some.pixels(size=captioner.size, channels=3))))  # noqa: E731
-            parts += json.loads(str(block(checkpoint / f"captions{start}.npy", make)))
-            told.step(start + len(some), len(images), "images")
-        (folder / "captions.json").write_text(json.dumps(parts), encoding="utf-8")
-        return {"images": len(images)}
-
-    asked = Asked("described", VERSION, {}, {"images": images.digest, "captioner": captioner.digest})
-    found: list[str] = json.loads(store.make(asked, build).path("captions.json").read_text(encoding="utf-8"))
     assert images.captions is not None
     return filters.by_captions(images.names, found, [rouge_l(words(a), words(b)) for a, b in zip(images.captions, found, strict=True)])
 
@@ -363,7 +255,7 @@ def _copies(
     for which, some in (("real", real), ("held-out", fresh)):
         if some is not None and len(some) < privacy.LEAST:
             raise DataError(f"There are {len(some)} {which} images.", fix=f"give {privacy.LEAST} or more: a copy is near to one and far from the next ten")
-    side, channels = _working([*(a.shape for a in looks), *(real.reader.read(i).shape for i in range(min(len(real), 50)))])
+    side, channels = working([*(a.shape for a in looks), *(real.reader.read(i).shape for i in range(min(len(real), 50)))])
     at = {"size": side, "channels": channels}
     ours, theirs = (privacy.features(some.pixels(**at)) for some in (images.subset(left), real))
     ratios, nearest = privacy.ratio_to_nearest(ours, theirs)
@@ -434,7 +326,7 @@ def _variety(work: _Work, label: str, features: np.ndarray | None) -> tuple[tupl
 
 def _features(work: _Work, looks: Sequence[Look], store: Store, told: Progress) -> np.ndarray:
     """Rows of the package's own extractor, float32 [n, width], from the store."""
-    side, channels = _working([a.shape for a in looks])
+    side, channels = working([a.shape for a in looks])
     settings, weights = keep_extractor(store, "mitate-small")
     inputs = {"images": keep_images(store, work.images, size=side, channels=channels)} | ({"weights": weights} if weights else {})
     entry = perform(store, Asked("features", VERBS["features"].version, {"extractor": settings}, inputs), progress=told)
@@ -444,19 +336,3 @@ def _features(work: _Work, looks: Sequence[Look], store: Store, told: Progress) 
 def _reworded(images: ImageSet, decisions: Sequence[Decision]) -> int:
     """How many captions became other words."""
     return sum(d.decision == "keep" and d.reason != " ".join(old.split()) for d, old in zip(decisions, images.captions or (), strict=False))
-
-
-def _working(shapes: Sequence[tuple[int, ...]]) -> tuple[int, int]:
-    """Pixels of a side and channels at which sets are looked at."""
-    side = min(min(shape[:2]) for shape in shapes)
-    return max(SIDES[0], min(SIDES[1], int(side))), 3 if any(shape[2] == 3 for shape in shapes) else 1
-
-
-def _network(entry: Entry, shape: tuple[int, int, int], n_classes: int) -> Any:
-    import torch
-    from safetensors.torch import load_file
-
-    with torch.random.fork_rng(devices=[]):
-        network = build_classifier(BACKBONE, shape, n_classes, None)
-    network.load_state_dict(load_file(entry.path("model.safetensors")))
-    return network.eval()
