@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from mitate import codec
@@ -23,7 +24,30 @@ PRIVACY_JA = """- 差分プライバシー (DP-SGD): 単位は画像 1 枚 (と�
 """
 
 
-def dataset_card(images: ImageSet, *, licence: str = "unknown") -> str:
+@dataclass(frozen=True)
+class HowRead:
+    """What a card says of the form in which its set lies; words in English and Japanese. code: Python, a line each; each: what a mark is in."""
+
+    code: str
+    seed: tuple[str, str]
+    label: tuple[str, str]
+    prompt: tuple[str, str]
+    each: tuple[str, str]
+
+
+FOLDER = HowRead(
+    code='from datasets import load_dataset\nload_dataset("imagefolder", data_dir="this folder", split="train")',
+    seed=("in `metadata.jsonl`", "`metadata.jsonl` に記録"),
+    label=(
+        "The class is the column `label`; folder names are only made safe from it.",
+        "クラスは `label` 列です。フォルダ名は、安全に使える文字に直したものです。",
+    ),
+    prompt=("The prompt is the column `caption`.", "プロンプトは `caption` 列です。"),
+    each=("file", "すべてのファイル"),
+)
+
+
+def dataset_card(images: ImageSet, *, licence: str = "unknown", read: HowRead = FOLDER) -> str:
     """README.md of a synthetic set. `licence`: an identifier of the hub (cc-by-4.0, other, ...); nobody can guess it."""
     made = images.provenance
     if made is None:
@@ -43,7 +67,8 @@ def dataset_card(images: ImageSet, *, licence: str = "unknown") -> str:
         yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items())
     counts = dict(Counter(images.captions)) if painted else images.counts()
     what, what_ja = ("prompts", "種類のプロンプト") if painted else ("classes", "クラス")
-    column = "The prompt is the column `caption`." if painted else "The class is the column `label`; folder names are only made safe from it."
+    column, column_ja = read.prompt if painted else read.label
+    code = "\n".join(f"    {line}" for line in read.code.splitlines())
     labels, labels_ja = ("prompts", "プロンプトは、生成モデルに与えた指示です。") if painted else ("labels", "ラベルは、生成モデルに指定したクラスです。")
     shown = dict(list(counts.items())[:MOST_SHOWN])
     table = "\n".join(f"| {_cell(label)} | {count:,} |" for label, count in shown.items())
@@ -69,14 +94,13 @@ def dataset_card(images: ImageSet, *, licence: str = "unknown") -> str:
 - Generator: `{_code(made.generator)}`, digest `{_code(made.digest)}`
 - Settings: `{_code(settings)}`
 - Made from (digests): {parents or "not recorded"}
-- Seeds: {"one an image, in `metadata.jsonl`" if made.seeds else "not recorded (the images were made by another program)"}
+- Seeds: {f"one an image, {read.seed[0]}" if made.seeds else "not recorded (the images were made by another program)"}
 {private}
-Every file carries the IPTC digital source type `{codec.SOURCE_TYPE}` in its metadata.
+Every {read.each[0]} carries the IPTC digital source type `{codec.SOURCE_TYPE}` in its metadata.
 
 ## How to read it
 
-    from datasets import load_dataset
-    load_dataset("imagefolder", data_dir="this folder", split="train")
+{code}
 
 {column} `sha256sum -c SHA256SUMS` checks every file.
 
@@ -93,9 +117,9 @@ Every file carries the IPTC digital source type `{codec.SOURCE_TYPE}` in its met
 
 - 生成モデル: `{_code(made.generator)}` (ダイジェスト `{_code(made.digest[:16])}`)
 - 元になった画像と生成モデルのダイジェスト: {parents or "記録なし"}
-- 乱数シード: {"1 枚ごとに `metadata.jsonl` に記録" if made.seeds else "記録なし (ほかのプログラムで作られた画像)"}
-{private_ja}- すべてのファイルのメタデータに、IPTC のデジタルソースタイプ (trained algorithmic media) を記録しています。
-- {"プロンプトは `caption` 列です。" if painted else "クラスは `label` 列です。フォルダ名は、安全に使える文字に直したものです。"}
+- 乱数シード: {f"1 枚ごとに {read.seed[1]}" if made.seeds else "記録なし (ほかのプログラムで作られた画像)"}
+{private_ja}- {read.each[1]}のメタデータに、IPTC のデジタルソースタイプ (trained algorithmic media) を記録しています。
+- {column_ja}
 
 使う前の注意:
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mitate import codec
-from mitate.cards import dataset_card
+from mitate.cards import HowRead, dataset_card
 from mitate.errors import MissingExtra, SettingError
 from mitate.files import file_digest, write_json, write_text
 from mitate.images import ImageSet, Provenance
@@ -83,7 +83,7 @@ def _write_all(
             known = _shard(building, file, samples, images.classes if form == "parquet" else None, extra=told is not None)
         progress.step(stop, len(images), file)
         sums.append((known, file))
-    write_text(building / "README.md", _card(images, form))
+    write_text(building / "README.md", dataset_card(images, read=HOW_READ[form]))
     write_json(building / "provenance.json", {
         "identity": name, "images": images.digest, "count": len(images), "counts": images.counts(), "classes": images.classes, "form": form, "shard": each,
         "provenance": made, "mark": codec.SOURCE_TYPE,
@@ -200,33 +200,20 @@ def _parquet() -> Any:
 
 # card -----------------------------------------------------------------------------------------------------------------
 
-_FOLDER = (  # what the card says of a folder, and not of shards
-    '    from datasets import load_dataset\n    load_dataset("imagefolder", data_dir="this folder", split="train")',
-    "in `metadata.jsonl`", "`metadata.jsonl` に記録",
-    "The class is the column `label`; folder names are only made safe from it.", "クラスは `label` 列です。フォルダ名は、安全に使える文字に直したものです。",
-    "The prompt is the column `caption`.", "プロンプトは `caption` 列です。",
-    "Every file carries", "すべてのファイルのメタデータ",
-)  # fmt: skip
-_EACH = ("Every image carries", "すべての画像のメタデータ")
-_SHARDS = {
-    "webdataset": (
-        '    import glob, webdataset\n    webdataset.WebDataset(sorted(glob.glob("this folder/*.tar"))).decode("rgb8").to_tuple("png", "json")',
-        "in its `.json`", "`.json` に記録",
-        "`KEY.png` is an image, `KEY.json` says its `label`.", "`KEY.png` が画像、`KEY.json` の `label` がクラスです。",
-        "`KEY.png` is an image, `KEY.json` says its prompt (`caption`).", "`KEY.png` が画像、`KEY.json` の `caption` がプロンプトです。", *_EACH,
+_EACH = ("image", "すべての画像")
+HOW_READ = {
+    "webdataset": HowRead(
+        code='import glob, webdataset\nwebdataset.WebDataset(sorted(glob.glob("this folder/*.tar"))).decode("rgb8").to_tuple("png", "json")',
+        seed=("in its `.json`", "`.json` に記録"),
+        label=("`KEY.png` is an image, `KEY.json` says its `label`.", "`KEY.png` が画像、`KEY.json` の `label` がクラスです。"),
+        prompt=("`KEY.png` is an image, `KEY.json` says its prompt (`caption`).", "`KEY.png` が画像、`KEY.json` の `caption` がプロンプトです。"),
+        each=_EACH,
     ),
-    "parquet": (
-        '    from datasets import load_dataset\n    load_dataset("parquet", data_files="this folder/*.parquet", split="train")',
-        "in the column `seed`", "`seed` 列に記録",
-        "The class is the column `label`.", "クラスは `label` 列です。",
-        "The prompt is the column `caption`.", "プロンプトは `caption` 列です。", *_EACH,
+    "parquet": HowRead(
+        code='from datasets import load_dataset\nload_dataset("parquet", data_files="this folder/*.parquet", split="train")',
+        seed=("in the column `seed`", "`seed` 列に記録"),
+        label=("The class is the column `label`.", "クラスは `label` 列です。"),
+        prompt=("The prompt is the column `caption`.", "プロンプトは `caption` 列です。"),
+        each=_EACH,
     ),
-}  # fmt: skip
-
-
-def _card(images: ImageSet, form: str) -> str:
-    """The card of the set, with how shards are read and where labels, prompts and seeds stand in them."""
-    card = dataset_card(images)
-    for words, mine in zip(_FOLDER, _SHARDS[form], strict=True):
-        card = card.replace(words, mine)
-    return card
+}
