@@ -17,8 +17,10 @@ from click.testing import CliRunner
 
 import mitate as mi
 from mitate import codec, packed
+from mitate.cards import dataset_card
 from mitate.cli_pictures import generate
-from mitate.errors import MissingExtra, SettingError
+from mitate.curation.review import list_set
+from mitate.errors import DataError, MissingExtra, SettingError
 from mitate.images import ImageSet, Provenance, from_arrays
 from mitate.intake.opening import list_source, open_images
 from mitate.packed import FORMS, write_shards
@@ -95,10 +97,13 @@ def test_every_file_is_summed_and_the_card_speaks_of_shards(tmp_path: Path, form
     assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
     assert len((folder / "SHA256SUMS").read_text().splitlines()) == 5
     for images in (fakes(), replace(fakes(), classes=(), labels=(-1,) * 11, captions=("a leaf",) * 11)):
-        card = packed._card(images, form)
+        card = dataset_card(images, read=packed.HOW_READ[form])
         assert not any(word in card for word in ("imagefolder", "metadata.jsonl", "folder names", "フォルダ名", "ファイルのメタデータ", "Every file carries"))
         assert "Every image carries the IPTC digital source type" in card and "すべての画像のメタデータに、IPTC" in card
         assert all(word in card for word in (".tar", "KEY.json") if form == "webdataset") and (form == "webdataset" or "*.parquet" in card)
+    with pytest.raises(DataError, match="holds shards") as wrong:
+        list_set(folder)
+    assert "--format folder" in wrong.value.fix
     told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert told["count"] == 11 and told["form"] == form and told["shard"] == 4 and told["classes"] == list(CLASSES) and told["provenance"]["digest"] == "d" * 64
 

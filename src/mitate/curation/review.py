@@ -22,6 +22,8 @@ from mitate.errors import DataError, SettingError
 from mitate.images import FileReader
 from mitate.intake.imagefolder import list_folder
 from mitate.intake.listing import Listing, shown
+from mitate.intake.shards import TAR
+from mitate.intake.tables import SUFFIXES as TABLES
 from mitate.runtime import seed_of
 
 LETTERS = {"keep": "k", "drop": "d", "relabel": "r"}
@@ -254,10 +256,16 @@ class Review:
 
 
 def list_set(folder: Path) -> Listing:
-    """The images of a folder, undecoded. Links that leave it are refused."""
+    """The images of a folder, undecoded. Links that leave it are refused, and shards."""
     if not folder.is_dir():
         raise DataError(f"{shown(str(folder))} is no folder.", fix="give a folder of images, as mitate generate writes it")
-    listing = list_folder(folder)
+    try:
+        listing = list_folder(folder)
+    except DataError as wrong:
+        if not any(p.name.endswith((*TAR, *TABLES)) for p in folder.iterdir()):
+            raise
+        what = f"{shown(str(folder))} holds shards, and decisions stand beside files of single images."
+        raise DataError(what, fix="write the set with --format folder, decide, and give --format again when it is exported") from wrong
     if len({row.name for row in listing.rows}) != len(listing.rows):
         raise DataError(f"Two images of {shown(str(folder))} have the same name.", fix="give the files names in UTF-8")
     return listing
