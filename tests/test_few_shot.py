@@ -18,7 +18,7 @@ from mitate.generators import crdi
 from mitate.generators.denoisers import Levels, OfFlow, OfFolder
 from mitate.generators.few_shot import METHODS, Drawer, FewShot
 from mitate.metrics.energy import energy_score
-from mitate.shots import Choice, adapt_shots, drawn_with, load_adapted, typed
+from mitate.shots import Choice, Tried, _copied, adapt_shots, drawn_with, load_adapted, typed
 from mitate.store import Store
 from mitate.stored import load_fitted
 from tiny import tiny_pipeline
@@ -278,29 +278,39 @@ def test_every_method_draws_and_draws_the_same_again(world: tuple[Store, mi.Imag
 def test_dials_are_chosen_on_the_shots_and_kept(world: tuple[Store, mi.ImageSet]) -> None:
     store, few = world
     found, chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), name="few", store=store)
-    assert chosen is not None and 2 <= len(chosen.scores) == len(chosen.near) <= 6
-    assert {strength for _, strength in chosen.scores} == {0.0, 1.0}
+    assert chosen is not None and 2 <= len(chosen.tried) <= 7
+    assert {strength for _, strength in chosen.tried} == {0.0, 1.0}
     assert found.settings["options"]["diversity"] == chosen.diversity
     assert load_adapted("toys+few", store=store).digest == found.digest == load_adapted("few", store=store).digest
     other = drawn_with(found, 0.9, store=store)
     assert other.settings["options"]["diversity"] == 0.9 and other.digest != found.digest
 
 
-def test_dials_that_draw_the_shots_again_are_not_chosen_however_well_they_score(world: tuple[Store, mi.ImageSet]) -> None:
-    copies, wide, base = (0.0, 0.0), (0.5, 1.0), (1.0, 0.0)
-    chosen = Choice.of({copies: (1.0, 0.1), wide: (1.2, 0.9), base: (3.0, 1.8)}, far=1.0)
-    assert (chosen.diversity, chosen.strength) == wide and chosen.score == 1.2 and not chosen.again
-    chosen = Choice.of({copies: (1.0, 0.1), wide: (1.2, 0.5)}, far=1.0)
-    assert (chosen.diversity, chosen.strength) == wide and chosen.again
+def test_dials_that_draw_the_shots_again_are_not_chosen_however_well_they_score() -> None:
+    shots, copies, wide, base = (0.0, 0.0), (0.25, 1.0), (0.5, 1.0), (1.0, 0.0)
+    tried = {shots: Tried(1.0, 0.1), copies: Tried(1.1, 0.9, 0.2), wide: Tried(1.2, 0.9, 0.02), base: Tried(3.0, 1.8, -0.1)}
+    chosen = Choice.of(tried, far=1.0)
+    assert (chosen.diversity, chosen.strength) == wide and chosen.found.score == 1.2 and not chosen.found.again
+    chosen = Choice.of({shots: tried[shots], copies: tried[copies]}, far=1.0)
+    assert (chosen.diversity, chosen.strength) == copies and chosen.found.again
 
 
 def test_images_of_little_noise_lie_nearer_to_the_shots(world: tuple[Store, mi.ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
     store, few = world
     monkeypatch.setattr("mitate.shots.AGAIN", 0.0)  # so that every diversity is tried
+    monkeypatch.setattr("mitate.shots.COPIED", 1.0)
     monkeypatch.setattr("mitate.shots.VERSION", 100)
     chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), store=store)[1]
-    assert chosen is not None and len(chosen.near) == 6
-    assert chosen.near[0.0, 1.0] < chosen.near[1.0, 1.0]
+    assert chosen is not None and len(chosen.tried) == 6
+    assert chosen.tried[0.0, 1.0].near < chosen.tried[1.0, 1.0].near
+
+
+def test_copies_of_other_shots_are_counted_and_not_those_of_the_one_left_out() -> None:
+    shots = np.random.default_rng(0).normal(size=(8, 50))
+    queries = np.concatenate([shots[[0]], shots[[1]] + 0.01, np.random.default_rng(1).normal(size=(2, 50))])
+    assert _copied(queries, shots, np.array([0, 0, 1, 2])) == 0.25  # image 0 is the shot that was left out
+    assert _copied(queries, shots, np.array([7, 7, 7, 7])) == 0.5
+    assert _copied(queries, shots[:3], np.array([0, 0, 1, 2])) is None
 
 
 def test_less_noise_is_not_tried_where_more_draws_the_shots_again_already(world: tuple[Store, mi.ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +318,16 @@ def test_less_noise_is_not_tried_where_more_draws_the_shots_again_already(world:
     monkeypatch.setattr("mitate.shots.AGAIN", 1e9)
     monkeypatch.setattr("mitate.shots.VERSION", 101)
     chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), store=store)[1]
-    assert chosen is not None and set(chosen.scores) == {(1.0, 1.0), (1.0, 0.0)} and chosen.again
+    assert chosen is not None and set(chosen.tried) == {(1.0, 1.0), (1.0, 0.0)} and chosen.found.again
+
+
+def test_half_way_back_is_tried_where_images_become_the_shots_again(world: tuple[Store, mi.ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    store, few = world
+    seen: list[Tried] = []
+    monkeypatch.setattr(Tried, "again", property(lambda told: seen.append(told) or told is not seen[0]))  # all but the first are
+    monkeypatch.setattr("mitate.shots.VERSION", 102)
+    chosen = adapt_shots("toys", few, mi.Shots(options={"draws": 2}), store=store)[1]
+    assert chosen is not None and set(chosen.tried) == {(1.0, 1.0), (0.75, 1.0), (0.875, 1.0), (1.0, 0.0)}
 
 
 def test_one_shot_and_two_hundred_work(world: tuple[Store, mi.ImageSet]) -> None:

@@ -180,10 +180,12 @@ def shots(base: str, images: str, name: str, few: int, method: str, diversity: f
     guidance = f", guidance {told['strength']:g}" if method in ("crdi", "mean") else ""
     dials = f"diversity {told['diversity']:g}{guidance}"
     dials = {"tuned": f"{facts['steps']} steps", "lora": f"{facts['steps']} steps", "base": "as they are"}.get(method, dials)
-    near = chosen.near[chosen.diversity, chosen.strength] if chosen else 0.0
-    why = f", chosen on images left out (energy score {chosen.score:.4g}; {near:.2f} times as far from them as new ones)" if chosen else ""
+    why = ""
+    if chosen is not None:
+        copied = "" if (c := chosen.found.copied) is None else f", {max(0.0, c):.0%} more copies"
+        why = f", chosen on images left out (energy score {chosen.found.score:.4g}; {chosen.found.near:.2f} times as far as new ones{copied})"
     say(f"{name}: {facts['shots']} images on {base} in {clock(facts['seconds'])}, {dials}{why}")
-    if chosen is not None and chosen.again:
+    if chosen is not None and chosen.found.again:
         say(f"{name}: every dial that was tried draws nearly the images given again (docs/few-shot.md)", err=True)
     if chosen is not None and chosen.far > FAR:
         told = f"its images lie {chosen.far:.1f} times as far from those of {base} as those from each other: it may be too far"

@@ -5,8 +5,8 @@ fakes = mi.generate(greek, per_class=100)
 
 How much noise images start from decides nearly everything: at little they are the shots again, at much they are images of the base. It is chosen on the
 shots alone. A shot is left out, images are drawn from the others, and scored against it by the energy score (metrics/energy.py), which images of the base lose
-because they are far away. Few shots again can still score best, for they are real and spread as real ones do: so dials whose images lie nearer to the shots
-than left-out shots lie to each other are out, whatever they score.
+because they are far away. Few shots again can still score best, for they are real and spread as real ones do: so dials whose images are copies of the shots, by
+the rule of a pilot's gate, or lie nearer to the shots than left-out shots lie to each other, are out, whatever they score.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from mitate.errors import DataError, SettingError
 from mitate.features.extractor import Extractor, extractor
 from mitate.fitted import Fitted, fit, load_generator
 from mitate.images import ImageSet
+from mitate.metrics import privacy
 from mitate.metrics.energy import energy_score
 from mitate.progress import Progress, Silent
 from mitate.runtime import seed_of
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
     from mitate.generators.few_shot import Drawer, FewShot
 
 DIVERSITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-KIND, VERSION = "shots", 3
+KIND, VERSION = "shots", 4
 FIXED = ("base", "diffusion", "model", "weights", "method", "sentences")
 DIALLED = ("crdi", "mean", "noised")  # methods whose images start where diversity says
 LEFT_OUT, DRAWN = 20, 6  # shots left out in turn at most, and images drawn for each
 OWN = 64  # images of the base itself that say how far the shots are
 FAR = 2.0  # above this the target is told to be far
 AGAIN = 0.75  # of the distance from a left-out shot to the nearest other one: images that lie nearer than that are shots again
+COPIED = 0.05  # so many more of the images than of left-out shots are copies: shots again
 
 
 @dataclass(frozen=True)
@@ -68,38 +70,48 @@ def typed(options: Sequence[str]) -> dict[str, Any]:
     return {name: read[name] for name in names}
 
 
+class Tried(NamedTuple):
+    """What was seen of one pair of dials.
+
+    score: energy score, mean over left-out shots. near: how far images lie from the nearest of the shots that they were drawn from, over how far the left-out
+    shots lie (medians, same class): 1 for new images of the domain, 0 for copies. copied: the share of images that are copies of these shots
+    (metrics/privacy.py) less that of left-out shots; None for fewer shots than the rule wants.
+    """
+
+    score: float
+    near: float
+    copied: float | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether the images are the shots again."""
+        return self.near < AGAIN or (self.copied is not None and self.copied > COPIED)
+
+
 @dataclass(frozen=True)
 class Choice:
-    """Dials tried on the shots alone: the energy score of each (diversity, strength), mean over left-out shots, and the best.
+    """Dials tried on the shots alone: what was seen of each (diversity, strength), and the best.
 
-    near: of each, how far its images lie from the nearest of the shots that they were drawn from, over how far the left-out shots lie (medians, same class): 1
-    for new images of the domain, 0 for copies. Of dials with AGAIN or more the best score is taken, where there are none the largest `near`.
+    Of dials that do not draw the shots again the best score is taken; where there are none, the most noise.
     far: how many times farther a shot lies from the nearest of the base's own images than those lie from each other (medians, same features): about 1
     where the base could have drawn the shots.
     """
 
     diversity: float
     strength: float
-    scores: Mapping[tuple[float, float], float]
-    near: Mapping[tuple[float, float], float]
+    tried: Mapping[tuple[float, float], Tried]
     far: float
 
     @classmethod
-    def of(cls, tried: Mapping[tuple[float, float], tuple[float, float]], far: float) -> Choice:
-        """The choice among dials with (energy score, near)."""
-        scores, near = ({dials: told[k] for dials, told in tried.items()} for k in (0, 1))
-        free = [dials for dials in tried if near[dials] >= AGAIN]
-        best = min(free, key=lambda dials: scores[dials]) if free else max(tried, key=lambda dials: near[dials])
-        return cls(*best, scores, near, far)
+    def of(cls, tried: Mapping[tuple[float, float], Tried], far: float) -> Choice:
+        """The choice among dials."""
+        free = [dials for dials in tried if not tried[dials].again]
+        return cls(*(min(free, key=lambda dials: tried[dials].score) if free else max(tried)), tried, far)
 
     @property
-    def score(self) -> float:
-        return self.scores[self.diversity, self.strength]
-
-    @property
-    def again(self) -> bool:
-        """Whether even the chosen dials draw the shots again."""
-        return self.near[self.diversity, self.strength] < AGAIN
+    def found(self) -> Tried:
+        """What was seen of the chosen dials."""
+        return self.tried[self.diversity, self.strength]
 
 
 def adapt_shots(
@@ -153,8 +165,8 @@ def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progres
     where no class has two shots.
 
     All dials are asked with the same left-out shots and the same noise. Diversities are tried from the largest down, until images are the shots again: at less
-    noise they are so all the more. With crdi the best of them is tried at strength 0 as well (the noised start alone). Found in the store where they were
-    tried before.
+    noise they are so all the more; then half way back. With crdi the best of them is tried at strength 0 as well (the noised start alone). Found in the store
+    where they were tried before.
     """
     eye = extractor()
 
@@ -168,7 +180,7 @@ def choose(fitted: Fitted, *, seed: int = 0, store: Store | None = None, progres
 
     asked = Asked("dials", VERSION, {"seed": seed, "extractor": eye.digest}, {"generator": fitted.digest})
     found = (store or Store.find()).make(asked, build).result
-    tried = {(d, s): (score, near) for d, s, score, near in found["tried"]}
+    tried = {(d, s): Tried(*told) for d, s, *told in found["tried"]}
     return Choice.of(tried, found["far"]) if tried else None
 
 
@@ -181,8 +193,8 @@ def _far(drawer: Drawer, eye: Extractor, *, seed: int) -> float:
     return float(np.median(np.linalg.norm(shots[:, None] - own[None], axis=2).min(1)) / np.median(among.min(1)))
 
 
-def _tried(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], tuple[float, float]]:
-    """Energy score and `near` of each pair of dials; nothing where no class has two shots."""
+def _tried(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> dict[tuple[float, float], Tried]:
+    """What is seen of each pair of dials; nothing where no class has two shots."""
     kind, shots = drawer.kind, drawer.shots
     several = [i for i, k in enumerate(shots.y) if len(shots.of(int(k))) > 1]
     if not several:
@@ -190,28 +202,44 @@ def _tried(drawer: Drawer, eye: Extractor, *, seed: int, progress: Progress) -> 
     left = np.random.default_rng(seed_of("left out", seed)).permutation(several)[:LEFT_OUT]
     rows = np.repeat(left, DRAWN)
     seeds = np.array([seed_of("left out", seed, i) for i in range(len(rows))], dtype=np.int64)
-    every = eye(drawer.shown(np.arange(len(shots.y))))
+    pixels = drawer.shown(np.arange(len(shots.y)))
+    every, flat = eye(pixels), privacy.features(pixels)
     others = [every[[j for j in shots.of(int(shots.y[i])) if j != i]] for i in left]
     truth = every[left]
     apart = np.median([np.linalg.norm(own - t, axis=1).min() for own, t in zip(others, truth, strict=True)])
-    found: dict[tuple[float, float], tuple[float, float]] = {}
-    most = len(DIVERSITIES) + (kind.method == "crdi")
+    floor = _copied(flat[left], flat, left)
+    found: dict[tuple[float, float], Tried] = {}
+    most = len(DIVERSITIES) + 1 + (kind.method == "crdi")
 
-    def look(diversity: float, strength: float) -> float:
-        drawn = eye(drawer.leaving_out(replace(kind, diversity=diversity, strength=strength), seeds, rows)).reshape(len(left), DRAWN, -1)
+    def look(diversity: float, strength: float) -> Tried:
+        x = drawer.leaving_out(replace(kind, diversity=diversity, strength=strength), seeds, rows)
+        drawn = eye(x).reshape(len(left), DRAWN, -1)
         score = np.mean([energy_score(f, t) for f, t in zip(drawn, truth, strict=True)])
         near = np.median([np.linalg.norm(own[:, None] - f[None], axis=2).min(axis=0) for f, own in zip(drawn, others, strict=True)]) / max(apart, 1e-12)
-        found[diversity, strength] = float(score), float(near)
+        copied = None if floor is None else (_copied(privacy.features(x), flat, rows) or 0.0) - floor
+        found[diversity, strength] = Tried(float(score), float(near), copied)
         progress.step(len(found), most, "dials")
-        return float(near)
+        return found[diversity, strength]
 
+    before = None
     for diversity in reversed(DIVERSITIES):
-        if look(diversity, kind.strength) < AGAIN:
+        if look(diversity, kind.strength).again:
+            if before is not None:
+                look((before + diversity) / 2, kind.strength)
             break
+        before = diversity
     if kind.method == "crdi" and kind.strength:
         look(Choice.of(found, far=0.0).diversity, 0.0)
     progress.step(most, most, "dials")
     return found
+
+
+def _copied(queries: np.ndarray, shots: np.ndarray, without: np.ndarray) -> float | None:
+    """The share of images that are copies of a shot, image i beside all shots but without[i]; None below four shots. In features of metrics/privacy.py."""
+    if len(shots) < 4:
+        return None
+    ratios = [privacy.ratio_to_nearest(queries[without == i], np.delete(shots, i, axis=0))[0] for i in np.unique(without)]
+    return float((np.concatenate(ratios) < privacy.COPY).mean())
 
 
 def is_shots(name: str, *, store: Store | None = None) -> bool:
