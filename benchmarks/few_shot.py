@@ -17,7 +17,8 @@ images from each other, over the reference's. `near`: median distance to the nea
 images are). `copies`: share of images that are copies of a shot less that of new real images, in points (metrics/privacy.py). `ssim`: mean structural
 similarity to the most similar shot of the class, less that of new real images. `asked` (lab): share of images in which the oracle reads one thing of the right
 shape and colour. `classes`: accuracy on the reference of a logistic regression on features of shots and images, less that of shots alone, in points.
-One JSON line a cell in results/few_shot.jsonl.
+One JSON line a cell in results/few_shot.jsonl. --grids FOLDER: pictures of the first replicate, ten of each of the first six classes a method, and SET.png, two
+classes of each method of SHOWN below each other.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ STORE = Path("runs") / "few-shot"  # bases are fitted once
 DRAWN, PIXELS, STEPS = 20, 28, 900
 NEW = (1, 5, 8)  # trousers, sandals, bags
 PAIRS = WITHHELD[:3]  # of the lab: blue stars, cyan circles, pink squares
+SHOWN = ("shots", "chosen", "noised chosen", "crdi", "noised", "inverted", "tuned", "base")
 LOOKS = {"lab-near": "flat", "lab-far": "dusk"}
 WAYS: dict[str, mi.Shots] = {
     "chosen": mi.Shots(),
@@ -101,6 +103,8 @@ def main() -> None:
             {"set": s, "replicate": int(r), "method": m} for r in given.replicates.split(",") for s in given.sets.split(",") for m in given.methods.split(",")
         ]  # fmt: skip
         cells.fill(given.out, [(n, partial(measure, n, given.grids)) for n in names], tell=lambda n, r: f"{n}: energy {r['energy']:.3f}, near {r['near']:.2f}")
+        if given.grids is not None:
+            together(given.grids, given.sets.split(","))
     print(summary(cells.read(given.out)))
 
 
@@ -187,7 +191,7 @@ def measure(name: Mapping[str, Any], grids: Path | None) -> cells.Row:
     facts["seconds"] = round(time.process_time() - started, 1)
     if grids is not None and replicate == 0:
         grids.mkdir(parents=True, exist_ok=True)
-        sheet(x, y, grids / f"{name['set']}-{method.replace(' ', '-')}.png")
+        sheet(x, y, grids / _file(name["set"], method))
     if name["set"] in LOOKS:
         facts["asked"] = round(float(np.mean([fulfilled(image, PAIRS[k], LOOKS[name["set"]]) for image, k in zip(x, y, strict=True)])), 4)
     return {**name, **judged(t, real, shots.y, x, y, rows), **facts}
@@ -263,6 +267,21 @@ def sheet(x: np.ndarray, y: np.ndarray, place: Path) -> None:
     widest = max(line.shape[1] for line in lines)
     whole = np.concatenate([np.pad(line, ((0, 0), (0, widest - line.shape[1]), (0, 0)), constant_values=160) for line in lines])
     Image.fromarray(whole[:, :, 0] if whole.shape[2] == 1 else whole).save(place)
+
+
+def _file(name: str, method: str) -> str:
+    return f"{name}-{method.replace(' ', '-')}.png"
+
+
+def together(grids: Path, sets: Sequence[str]) -> None:
+    """SET.png: the first two classes of each method's sheet, a light gap between methods."""
+    for name in sets:
+        tall = 2 * (task(name).shape["size"] + 2)
+        parts = [np.asarray(Image.open(grids / _file(name, method)))[:tall] for method in SHOWN if (grids / _file(name, method)).exists()]
+        if parts:
+            wide = max(part.shape[1] for part in parts)
+            gapped = [np.pad(part, ((0, 6), (0, wide - part.shape[1]), *[(0, 0)] * (part.ndim - 2)), constant_values=255) for part in parts]
+            Image.fromarray(np.concatenate(gapped)[:-6]).save(grids / f"{name}.png", optimize=True)
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
