@@ -7,7 +7,8 @@ open_data("leaves/", per_class=20, seed=0)    checked, cleaned, and split
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -154,18 +155,27 @@ def _look(source: Source) -> tuple[Listing, list[Look]]:
 def _list_folder(folder: Path) -> Listing:
     if (folder / "dataset_dict.json").is_file() or ((folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()):
         return tables.list_saved(folder)
-    try:
-        files = sorted(p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    except OSError as wrong:
-        raise DataError(f"{shown(str(folder))} cannot be read ({wrong.strerror}).", fix="check its permissions") from wrong
-    if not any(p.suffix.lower() in codec.SUFFIXES for p in files):
-        if found := [p for p in files if p.suffix in tables.SUFFIXES and p.is_file()]:
-            return tables.list_tables([(p, split_of_file(p, folder)) for p in found], name=folder.name)
-        if found := [p for p in files if p.name.endswith(shards.TAR) and p.is_file()]:
-            return shards.list_shards(found, name=folder.name, root=folder)
-        if len(found := [p for p in files if p.suffix == ".npz" and p.is_file()]) == 1:
-            return arrays.list_npz(found[0])
+    files = []  # that are no images
+    for file in _files(folder):
+        if file.suffix.lower() in codec.SUFFIXES:
+            return imagefolder.list_folder(folder)
+        if file.suffix in (*tables.SUFFIXES, ".npz") or file.name.endswith(shards.TAR):
+            files.append(file)
+    files.sort()
+    if found := [p for p in files if p.suffix in tables.SUFFIXES and p.is_file()]:
+        return tables.list_tables([(p, split_of_file(p, folder)) for p in found], name=folder.name)
+    if found := [p for p in files if p.name.endswith(shards.TAR) and p.is_file()]:
+        return shards.list_shards(found, name=folder.name, root=folder)
+    if len(found := [p for p in files if p.suffix == ".npz" and p.is_file()]) == 1:
+        return arrays.list_npz(found[0])
     return imagefolder.list_folder(folder)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What lies in a folder and below it but for hidden things, one at a time: there may be millions."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def _list_file(path: Path) -> Listing:
