@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from decision_quality import LIMITS, rate
+from decision_quality import LIMITS
 from mitate.metrics.intervals import two_way
 from mitate.metrics.worth import possible, worth
 from mitate.runtime import seed_of
 from mitate.studies import gates
+from simulated import rate
 
 KEPT = Path(__file__).parents[1] / "experiments" / "2026-11-22-replay" / "right.npz"
 BASELINE, MORE = "real+augment 20", "real+augment 30"

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 import cells
-from decision_quality import rate, sigmoid
 from mitate.metrics.worth import possible, worth
 from mitate.runtime import seed_of
 from mitate.studies import gates
+from simulated import rate, sigmoid
 
 SIZES = (50.0, 100.0, 200.0)
 FLOOR, ERROR = 0.1, 0.2  # error without end, and at the largest size
